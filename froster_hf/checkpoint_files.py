@@ -206,8 +206,7 @@ def check_configuration(checkpoint: str | os.PathLike[str], **kwargs: Any) -> No
     if file is None:
         raise CheckpointError(f"{printable(os.fspath(checkpoint))} has no {CONFIG}. Get the whole checkpoint.")
     check_settings(file)
-    if read_settings(file).get("configuration_files"):
-        raise CheckpointError(f"{printable(file)} names `configuration_files`; only {CONFIG} is read. Delete them.")
+    read_configuration(file)
 
 
 def finder(checkpoint: str | os.PathLike[str], kwargs: Mapping[str, Any]) -> Callable[..., str | None]:
@@ -240,6 +239,29 @@ def read_settings(file: str | os.PathLike[str] | None) -> Mapping[str, Any]:
             f"{printable(os.fspath(file or ''))} holds a JSON {type(content).__name__}, not an object."
         )
     return content
+
+
+def read_configuration(file: str | os.PathLike[str] | None) -> Mapping[str, Any]:
+    """The content of a config.json, which transformers' loaders would read another file in the place of where it names
+    some; nothing where there is no such file.
+
+    Raises:
+        CheckpointError: it names other files, or holds something else than an object, or its model type, which
+            transformers prints where another one is loaded, has control characters.
+        AnnotationError: see `read_settings`.
+        OSError: it cannot be read.
+    """
+    config = read_settings(file)
+    if config.get("configuration_files"):
+        raise CheckpointError(
+            f"{printable(os.fspath(file or ''))} names `configuration_files`; only {CONFIG} is read. Delete them."
+        )
+    if isinstance(kind := config.get("model_type"), str) and not kind.isprintable():
+        raise CheckpointError(
+            f"{printable(os.fspath(file or ''))} has the model type {printable(repr(kind), limit=100)}, which no "
+            "model has. Get the checkpoint again."
+        )
+    return config
 
 
 def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: bool = True) -> dict[str, list[str]]:

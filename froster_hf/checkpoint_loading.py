@@ -1,5 +1,6 @@
 """The pipeline of a checkpoint that somebody else made: by installed code only, with a reason where it fails."""
 
+import copy
 import difflib
 import math
 import os
@@ -15,9 +16,11 @@ from .assets import SMALL_FROSTER
 from .checkpoint_files import (
     CONFIG,
     HUB_KEYWORDS,
+    CheckpointError,
     check_checkpoint_files,
     check_headers,
     own_names,
+    read_settings,
     refuse_other_shards,
     shard_names,
 )
@@ -449,11 +452,13 @@ def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None =
     config = FrosterConfig.from_fields(refuse_foreign_parts(checkpoint, revision=revision))
     files, weight_map = _weight_files(os.fspath(checkpoint), revision=revision)
     refuse_oversized(config, files)
-    names = _check_weights(files, may_be_quantized=getattr(config, "quantization_config", None) is not None)
-    if weight_map is not None:
-        refuse_other_shards(names, weight_map)
-    stored = [name for shard in names.values() for name in shard]
-    own_names(stored, prefix=f"{config.model_type}.", where=checkpoint)
+    _check_weights(
+        files,
+        weight_map,
+        may_be_quantized=getattr(config, "quantization_config", None) is not None,
+        prefix=f"{config.model_type}.",
+        where=checkpoint,
+    )
     return config
 
 
@@ -465,10 +470,11 @@ def check_before_loading(checkpoint: str | os.PathLike[str], **kwargs: Any) -> N
         kwargs: of `from_pretrained`; those that say which files are read count.
 
     Raises:
-        ValueError: see `check_checkpoint_files`, `check_pickles`, `read_adapter` and `refuse_oversized_adapter`.
+        ValueError: see `check_checkpoint_files`, `check_headers`, `check_pickles`, `refuse_other_shards`, `own_names`,
+            `read_adapter`, `refuse_oversized_adapter`, `refuse_oversized` and `refuse_many_new_parameters`.
         OSError: there is no such checkpoint.
     """
-    from .modeling.configuration_froster import FrosterConfig
+    from .modeling.configuration_froster import FrosterConfig, refuse_many_new_parameters
 
     # Fetched once: what is loaded next is of the same files.
     names = [name for name in HUB_KEYWORDS if name != "force_download"]
@@ -481,19 +487,29 @@ def check_before_loading(checkpoint: str | os.PathLike[str], **kwargs: Any) -> N
         if not os.path.exists(os.path.join(checkpoint, CONFIG)):
             checkpoint = adapter.base
         check_checkpoint_files(checkpoint, subfolder=where.get("subfolder"))
-        if config is None or isinstance(config, str | os.PathLike):
-            config = FrosterConfig.from_pretrained(config or checkpoint, **where)
+    elif kwargs.get("gguf_file") is not None:
+        return
+    if config is None or isinstance(config, str | os.PathLike):
+        config = FrosterConfig.from_dict(FrosterConfig.get_config_dict(config or checkpoint, **where)[0])
+    elif not isinstance(config, FrosterConfig):  # of the repository's own code, where the caller lets it run
+        config = FrosterConfig.from_dict(config.to_dict())
+    if adapter is not None:
         with without_peft_warnings():
             refuse_oversized_adapter(config, adapter)
-    if kwargs.get("gguf_file") is not None:
-        return
     choice = {name: kwargs[name] for name in ("use_safetensors", "variant") if name in kwargs}
-    files, _ = _weight_files(os.fspath(checkpoint), **choice, **where)
-    if pickles := [file for file in files if not file.endswith(".safetensors")]:
-        if config is None or isinstance(config, str | os.PathLike):
-            config = FrosterConfig.get_config_dict(config or checkpoint, **where)[0]
-        fields = config if isinstance(config, Mapping) else vars(config)
-        _check_weights(pickles, may_be_quantized=fields.get("quantization_config") is not None)
+    files, weight_map = _weight_files(os.fspath(checkpoint), **choice, **where)
+    # The caller may ask for another temporal module or pooling, whose weights are in no file.
+    refuse_many_new_parameters(config)
+    towers = copy.deepcopy(config)
+    towers.temporal_module, towers.temporal_pooling = "none", "mean"
+    refuse_oversized(towers, files)
+    _check_weights(
+        files,
+        weight_map,
+        may_be_quantized=getattr(config, "quantization_config", None) is not None,
+        prefix=f"{FrosterConfig.model_type}.",
+        where=checkpoint,
+    )
 
 
 def refuse_foreign_parts(checkpoint: str | os.PathLike[str], *, revision: str | None = None) -> dict[str, Any]:
@@ -595,30 +611,58 @@ def described_weights(config: Any) -> dict[str, Any]:
     return model.state_dict()
 
 
-def _check_weights(files: Sequence[str], *, may_be_quantized: bool) -> dict[str, list[str]]:
+def _check_weights(
+    files: Sequence[str],
+    weight_map: Mapping[str, str] | None,
+    *,
+    may_be_quantized: bool,
+    prefix: str,
+    where: str | os.PathLike[str],
+) -> None:
     """Have pickled weights read by a process of their own first; transformers reads them in this one.
 
-    Returns:
-        The names of the tensors in each file.
+    Args:
+        files: of the weights, with their index, as `_weight_files` has them.
+        weight_map: see `files`.
+        may_be_quantized: see `check_headers`.
+        prefix: see `own_names`.
+        where: the checkpoint, for the error.
 
     Raises:
         CheckpointError: a file holds more than tensors, is damaged, takes more memory than its size, or has names that
-            take more than any model's; or tensors are of other types than weights, and may not be.
+            take more than any model's; or tensors are of other types than weights, and may not be; or there are two
+            of one tensor.
     """
-    headers = (file for file in files if file.endswith(".safetensors"))
+    from safetensors import SafetensorError, safe_open
+
+    headers = [file for file in files if file.endswith(".safetensors")]
     names = check_headers(headers, may_be_quantized=may_be_quantized)
+    for file in headers:
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{printable(file)} is damaged, or not a safetensors file: {printable(str(error))}."
+            ) from error
     if pickles := [file for file in files if not file.endswith(".safetensors")]:
         from .conversion.reading import check_pickles
 
         names |= check_pickles(pickles, may_be_quantized=may_be_quantized)
-    return names
+    if weight_map is not None:
+        refuse_other_shards(names, weight_map)
+    own_names([name for shard in names.values() for name in shard], prefix=prefix, where=where)
 
 
 def _weight_files(
     checkpoint: str, *, use_safetensors: bool | None = None, variant: str | None = None, **where: Any
 ) -> tuple[list[str], Mapping[str, str] | None]:
     """The files that transformers would read the weights of a checkpoint from, none where it would find none; and
-    where they are shards, the index. The keywords are those of its loader."""
+    where they are shards, the index. The keywords are those of its loader.
+
+    Raises:
+        CheckpointError: see `shard_names`; or an index has no object `metadata`, which transformers writes into.
+    """
     from transformers.utils import cached_file
     from transformers.utils.hub import get_checkpoint_shard_files
 
@@ -631,6 +675,8 @@ def _weight_files(
             return [file], None
         if (index := find(f"{stem}.{kind}.index{infix}.json")) is not None:
             weight_map = shard_names(Path(index))
+            if not isinstance(read_settings(index).get("metadata"), Mapping):
+                raise CheckpointError(f"{printable(index)} has no object `metadata`. Get the whole checkpoint.")
             return list(get_checkpoint_shard_files(checkpoint, index, **where)[0]), weight_map
     return [], None
 

@@ -66,10 +66,15 @@ def check_quantization(config: Mapping[str, Any], *, where: str) -> None:
         where: the checkpoint, for messages.
 
     Raises:
-        ValueError: a value is one that the configurations of its method do not write.
+        ValueError: it is not an object, or a value is one that the configurations of its method do not write.
     """
     for stated in _quantizations_of(config):
-        if not isinstance(stated, dict) or stated.get("quant_method") not in QUANTIZERS:
+        if not isinstance(stated, dict):
+            raise ValueError(
+                f"{printable(where)}: its quantization is {printable(repr(stated), limit=200)}; it has to be an "
+                "object. Get the checkpoint without quantization."
+            )
+        if stated.get("quant_method") not in QUANTIZERS:
             continue
         for name, value in stated.items():
             if not _is_known(name, value):

@@ -21,6 +21,7 @@ from froster_hf.adapters import read_adapter
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.checkpoint_files import CheckpointError, check_checkpoint_files, check_headers, own_names
 from froster_hf.checkpoint_loading import NO_CONVERSION, checked_config, load_pipeline
+from froster_hf.conversion import convert_checkpoint
 from froster_hf.hub.export_folder import load_for_export
 from froster_hf.modeling.configuration_froster import FrosterConfig
 from froster_hf.processing.processing_froster import FrosterProcessor
@@ -254,6 +255,39 @@ def test_a_configuration_that_is_none_or_missing_is_one_line(tmp_path, original,
     with pytest.raises(ValueError, match=r"config\.json") as caught:
         load(folder)
     assert "\n" not in str(caught.value)
+
+
+def convert_plain_clip(folder: Path) -> None:
+    convert_checkpoint(folder, folder.parent / "out", processor_from=SMALL_CLIP)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"configuration_files": ["config.4.0.0.json"]}, "names `configuration_files`"),
+        # transformers prints it as it is, where it is not the one that is asked for.
+        ({"model_type": "\x1b[2J"}, r"has the model type '\\x1b\[2J'"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("original", "load"),
+    [*(LOADERS[name] for name in LOADERS if name != "an adapter"), (SMALL_CLIP, convert_plain_clip)],
+)
+def test_every_loader_refuses_a_configuration_that_misleads(tmp_path, capfd, original, load, fields, expected):
+    folder = Path(shutil.copytree(original, tmp_path / "checkpoint"))
+    stored = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(stored | fields))
+    with pytest.raises(ValueError, match=expected) as caught:
+        load(folder)
+    assert type(caught.value) in (CheckpointError, ValueError)
+    assert "\x1b" not in "".join(capfd.readouterr())
+
+
+def test_an_adapter_beside_a_model_is_not_left_out_of_a_conversion(tmp_path):
+    folder = Path(shutil.copytree(SMALL_CLIP, tmp_path / "checkpoint"))
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(ValueError, match=r"has an adapter_config\.json, which names another model"):
+        convert_plain_clip(folder)
 
 
 @pytest.mark.parametrize("content", [*NO_SETTINGS, '{"video_processor": []}'])

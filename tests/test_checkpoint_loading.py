@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +16,11 @@ from transformers import AutoModelForVideoClassification
 
 from froster_hf import FrosterForVideoClassification, FrosterModel, checkpoint_loading
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
+from froster_hf.checkpoint_files import CheckpointError
 from froster_hf.checkpoint_loading import ModelNotFoundError, hub_asked_once, is_path, load_pipeline
 from froster_hf.conversion import write_original_checkpoint
-from froster_hf.training import plan_training
+from froster_hf.hub.export_folder import load_for_export
+from froster_hf.training import FrozenTeacher, plan_training
 from froster_hf.weights_license import stated_license
 from tests.fixtures.pickles import Calls
 from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
@@ -98,7 +101,9 @@ def test_a_checkpoint_in_the_cache_is_loaded_where_the_hub_is_down(go_online, si
     assert len(silent) == 1
     (weights,) = (tmp_path / "cache").rglob("model.safetensors")
     os.truncate(weights, 100_000)
-    with pytest.raises(ValueError, match="The model in owner/froster cannot be loaded: it is damaged") as refused:
+    with pytest.raises(
+        ValueError, match=r"The model in owner/froster cannot be loaded: .*model\.safetensors is damaged"
+    ) as refused:
         load_pipeline("owner/froster", device="cpu")
     assert not isinstance(refused.value, ModelNotFoundError)
 
@@ -175,7 +180,8 @@ def test_a_repository_that_moves_on_while_it_is_loaded_is_of_one_commit(tmp_path
 
 @pytest.mark.parametrize("stem", ["model.safetensors", "pytorch_model.bin"])
 @pytest.mark.parametrize("owner", [0, 1])
-def test_a_tensor_in_two_shards_is_refused(tmp_path, stem, owner):
+@pytest.mark.parametrize("load", [load_pipeline, FrosterForVideoClassification.from_pretrained])
+def test_a_tensor_in_two_shards_is_refused(tmp_path, stem, owner, load):
     folder = save_tiny_checkpoint(tmp_path / "checkpoint")
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -186,11 +192,11 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path, stem, owner):
     weight_map = {name: names[number] for number, shard in enumerate(shards) for name in shard}
     shards[owner][twice] = weights[twice]
     write_shards(folder, stem, shards, weight_map | {twice: names[owner]})
-    load_pipeline(folder)
+    load(folder)
     shards[1 - owner][twice] = weights[twice] * 2
     write_shards(folder, stem, shards, weight_map | {twice: names[owner]})
     with pytest.raises(ValueError, match=r"index disagree about: froster\.visual_projection\.weight"):
-        load_pipeline(folder)
+        load(folder)
 
 
 def write_shards(folder, stem, shards, weight_map):
@@ -200,7 +206,15 @@ def write_shards(folder, stem, shards, weight_map):
     (folder / f"{stem}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
-@pytest.mark.parametrize("read", [load_pipeline, lambda folder: write_original_checkpoint(folder, folder / "out.pt")])
+@pytest.mark.parametrize(
+    "read",
+    [
+        load_pipeline,
+        FrosterForVideoClassification.from_pretrained,
+        FrosterModel.from_pretrained,
+        lambda folder: write_original_checkpoint(folder, folder / "out.pt"),
+    ],
+)
 @pytest.mark.parametrize("second", ["", "froster.froster.", "froster_"])
 def test_a_tensor_under_two_of_its_names_is_refused(tmp_path, read, second):
     folder = save_tiny_checkpoint(tmp_path / "checkpoint")
@@ -228,6 +242,96 @@ MODELS = [
     (SMALL_CLIP, FrosterModel.from_clip),
     (SMALL_CLIP, FrosterModel.from_dual_encoder),
 ]
+
+
+def test_a_tensor_of_a_dual_encoder_under_the_name_of_a_model_with_it_is_refused(tmp_path):
+    folder = Path(shutil.copytree(SMALL_CLIP, tmp_path / "checkpoint"))
+    weights = load_file(folder / "model.safetensors")
+    weights["froster.visual_projection.weight"] = weights["visual_projection.weight"] * 2
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    for load in (FrosterModel.from_dual_encoder, FrozenTeacher.from_dual_encoder):
+        with pytest.raises(ValueError, match=r"has visual_projection\.weight twice, as "):
+            load(folder)
+
+
+def without_metadata(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    write_shards(folder, "model.safetensors", [weights], dict.fromkeys(weights, "0-model.safetensors"))
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index["weight_map"]}))
+
+
+@pytest.mark.parametrize(("original", "load"), [*MODELS, (SMALL_CLIP, FrozenTeacher.from_dual_encoder)])
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda folder: os.truncate(folder / "model.safetensors", 100_000), r"model\.safetensors is damaged"),
+        (lambda folder: (folder / "model.safetensors").write_text("not weights"), r"model\.safetensors is damaged"),
+        (without_metadata, r"index\.json has no object `metadata`"),
+    ],
+)
+def test_weights_that_are_damaged_are_an_error_of_the_checkpoint(tmp_path, original, load, damage, expected):
+    folder = Path(shutil.copytree(original, tmp_path / "checkpoint"))
+    damage(folder)
+    with pytest.raises(CheckpointError, match=expected):
+        load(folder)
+
+
+def in_cache(folder: Path, cache: Path) -> str:
+    """The name under which a folder is in the Hub's cache."""
+    snapshot = cache / "models--owner--name" / "snapshots" / ("a" * 40)
+    shutil.copytree(folder, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("a" * 40)
+    return "owner/name"
+
+
+@pytest.mark.parametrize(
+    ("original", "load"), [*MODELS, (SMALL_FROSTER, AutoModelForVideoClassification.from_pretrained)]
+)
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_models_take_no_memory_for_weights_that_their_files_cannot_hold(
+    tmp_path, monkeypatch, original, load, is_cached
+):
+    """transformers would draw them, and find out then."""
+    folder = Path(shutil.copytree(original, tmp_path / "checkpoint"))
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 6}
+    (folder / "config.json").write_text(json.dumps(config))
+    prefix = "froster." if original == SMALL_FROSTER else ""
+    save_file({f"{prefix}logit_scale": torch.tensor(2.6)}, folder / "model.safetensors", {"format": "pt"})
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    name = in_cache(folder, tmp_path / "cache") if is_cached else folder
+    with pytest.raises(ValueError, match=r"config\.json describes a model of [\d,]+ numbers, but the weights take"):
+        load(name)
+
+
+@pytest.mark.parametrize(("original", "load"), MODELS)
+def test_models_of_the_hub_have_no_longer_names_than_those_of_a_folder(tmp_path, monkeypatch, original, load):
+    folder = Path(shutil.copytree(original, tmp_path / "checkpoint"))
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"x" * 600: torch.zeros(1)}, folder / "model.safetensors", {"format": "pt"})
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    for name in (folder, in_cache(folder, tmp_path / "cache")):
+        with pytest.raises(ValueError, match="has a tensor whose name has 600 characters"):
+            load(name)
+
+
+@pytest.mark.parametrize("load", [load_pipeline, load_for_export])
+def test_what_is_wrong_with_a_checkpoint_in_the_cache_is_its_fault(tmp_path, monkeypatch, load):
+    folder = Path(shutil.copytree(SMALL_FROSTER, tmp_path / "checkpoint"))
+    os.truncate(folder / "model.safetensors", 100_000)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ValueError, match=r"^The model in owner/name cannot be loaded: "):
+        load(in_cache(folder, tmp_path / "cache"))
+
+
+def test_new_weights_that_the_caller_asks_for_need_not_be_in_the_files(tmp_path):
+    model = FrosterModel.from_dual_encoder(
+        SMALL_CLIP, temporal_module="st_adapter", adapter_size=2048, temporal_pooling="transformer"
+    )
+    assert model.num_parameters() > (SMALL_CLIP / "model.safetensors").stat().st_size
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit on allocated memory")

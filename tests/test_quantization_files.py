@@ -1,9 +1,14 @@
 """What torchao and bitsandbytes write of themselves is taken; whatever else they would call or compare is not."""
 
 import copy
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 
+from froster_hf import FrosterConfig, FrosterForVideoClassification, FrosterProcessor
+from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.quantization_files import check_quantization, refuse_other_quantizers
 
 DTYPE = {"_type": "torch.dtype", "_data": "float8_e4m3fn"}
@@ -102,3 +107,20 @@ def test_a_method_alone_is_no_quantization(method):
 def test_types_of_numbers_are_names_of_such(name, value):
     with pytest.raises(ValueError, match=f"'{name}' of its quantization"):
         check_quantization({"quantization_config": {**BITSANDBYTES, name: value}}, where="quantized")
+
+
+@pytest.mark.parametrize("stated", ["torchao", [1]])
+@pytest.mark.parametrize(
+    ("original", "load"),
+    [
+        (SMALL_FROSTER, FrosterConfig.from_pretrained),
+        (SMALL_FROSTER, FrosterForVideoClassification.from_pretrained),
+        (SMALL_CLIP, FrosterProcessor.from_dual_encoder),
+    ],
+)
+def test_a_quantization_that_is_no_object_is_an_error_of_the_checkpoint(tmp_path, original, load, stated):
+    folder = Path(shutil.copytree(original, tmp_path / "checkpoint"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": stated}))
+    with pytest.raises(ValueError, match=r"its quantization is .*; it has to be an object"):
+        load(folder)

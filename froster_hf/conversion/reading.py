@@ -31,10 +31,12 @@ from ..checkpoint_files import (
     CheckpointError,
     check_headers,
     inside,
+    read_configuration,
     refuse_other_shards,
     refuse_quantized,
     shard_names,
 )
+from ..checkpoint_loading import refuse_adapter
 from ..child_environment import child_environment
 from ..fingerprints import file_fingerprint
 from ..printing import listing, one_line, printable
@@ -257,7 +259,11 @@ def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> Raw
     config_file = inside(folder, "config.json")
     if not config_file.is_file():
         raise CheckpointError(f"{folder} holds no config.json; give the checkpoint file itself.")
-    config = read_object(config_file)
+    refuse_adapter(str(folder))
+    try:
+        config = dict(read_configuration(config_file))
+    except (AnnotationError, OSError) as error:
+        raise CheckpointError(str(error)) from error
     names, weight_map = weight_files(folder)
     tensors: dict[str, Tensor] = {}
     files = [inside(folder, name) for name in names]

@@ -234,7 +234,8 @@ def load_for_export(checkpoint: PathLike) -> Any:
             classify = load_installed(checkpoint, device="cpu", dtype="auto")
     # A folder of somebody else's can make transformers fail in any way: the fault is the folder's.
     except Exception as error:
-        if not os.path.exists(checkpoint):
+        # What is not found is an `OSError` of transformers; all else is of files, which may lie in the Hub's cache.
+        if not os.path.exists(checkpoint) and isinstance(error, OSError):
             raise
         raise ValueError(
             f"The model in {printable(os.fspath(checkpoint))} cannot be loaded: {loading_reason(error)}"

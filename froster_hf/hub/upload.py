@@ -1,18 +1,20 @@
 """An exported folder onto the Hub, through huggingface_hub's own client."""
 
 import glob
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, ModelCardData
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from ..checkpoint_files import VOCABULARIES, check_checkpoint_files
+from ..checkpoint_files import CONFIG, VOCABULARIES, check_checkpoint_files, read_configuration
 from ..foreign_code import refuse_foreign_code
+from ..modeling.configuration_froster import CALLERS_FIELDS, FrosterConfig
 from ..printing import one_line, printable
-from ..processing.tokenizer_files import KEPT_FILES
+from ..processing.text_files import read_json
+from ..processing.tokenizer_files import KEPT_FILES, check_processor_files
 from ..weights_license import CARD_FILE, REPORT_FILE, card_metadata
 from ..whole_files import refuse_link
 from .export_folder import SENTENCE_TRANSFORMERS_FILES
@@ -49,8 +51,9 @@ def push_folder(
 
     Raises:
         ValueError: the folder is not an export, or has files that are not its own (see `check_checkpoint_files`), or
-            a link in the place of a folder; or it holds or names code that is not this version of the package's; or
-            the metadata of its card cannot be read.
+            a link in the place of a folder; or it holds or names code that is not this version of the package's, or
+            something else to load, such as kernels (see `check_processor_files`); or the metadata of its card cannot
+            be read.
         huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
     """
     folder, api = Path(folder), api or HfApi()
@@ -66,7 +69,10 @@ def push_folder(
     # Of vocabularies, transformers reads nothing that would name code, and towers are read by other programs.
     read = [path for path in uploaded if path.parent == folder and path.suffix in (".py", ".json")]
     refuse_foreign_code(folder, [path for path in read if path.name not in VOCABULARIES])
-    _refuse_other_modules(folder / "modules.json")
+    check_processor_files(folder)
+    _refuse_other_kernels(folder / CONFIG)
+    for name in ("modules.json", "sentence_bert_config.json"):
+        _refuse_other_modules(folder / name)
     _refuse_bad_metadata(folder / CARD_FILE)
     created = api.create_repo(repo_id, private=private, exist_ok=True)
     return api.upload_folder(
@@ -80,14 +86,31 @@ def push_folder(
     )
 
 
+def _refuse_other_kernels(file: Path) -> None:
+    """Refuse a configuration that chooses what only its reader does, such as kernels of any repository.
+
+    Raises:
+        ValueError: it does.
+    """
+    config = read_configuration(file)
+    parts = [config, *(config.get(tower) for tower in FrosterConfig.sub_configs)]
+    chosen = {name for part in parts if isinstance(part, Mapping) for name in CALLERS_FIELDS if part.get(name)}
+    if chosen:
+        raise ValueError(
+            f"{printable(str(file))} has {', '.join(sorted(chosen))}, which whoever loads a model chooses. "
+            "`froster export` of this folder leaves it out."
+        )
+
+
 def _refuse_other_modules(file: Path) -> None:
-    """Refuse modules of Sentence Transformers that no export names; they may be code of any repository.
+    """Refuse modules of Sentence Transformers, or arguments for their loaders, that no export names; they may be code
+    of any repository.
 
     Raises:
         ValueError: there are some.
     """
-    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != SENTENCE_TRANSFORMERS_FILES[file.name]:
-        raise ValueError(f"{printable(str(file))} names other modules than an export does. Delete the file.")
+    if file.exists() and read_json(file) != SENTENCE_TRANSFORMERS_FILES[file.name]:
+        raise ValueError(f"{printable(str(file))} has other modules or settings than an export has. Delete the file.")
 
 
 def _refuse_bad_metadata(card: Path) -> None:

@@ -414,11 +414,7 @@ class FrosterConfig(PreTrainedConfig):
         code = config_dict.get("auto_map")
         if code is not None and not isinstance(code, Mapping):
             raise ValueError(f"`auto_map` of config.json is {code!r:.100}; it has to be an object. Delete it.")
-        # By name, as transformers' loader of remote code demands whatever an import statement names.
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module("froster_hf.quantization_files").check_quantization(
-                config_dict, where="config.json"
-            )
+        _check_quantization(config_dict)
         return super().from_dict(without_callers_fields(config_dict), **kwargs)
 
     def _build_tower(self, name: str, config_class: str | type) -> Any:
@@ -612,15 +608,23 @@ def find_backbone(name: Any) -> BackboneEntry:
     return BACKBONES[name]
 
 
+def _check_quantization(fields: Mapping[str, Any]) -> None:
+    """See `check_quantization`; where only a copy of this file is, its rules are not there."""
+    # By name, as transformers' loader of remote code demands whatever an import statement names.
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module("froster_hf.quantization_files").check_quantization(fields, where="config.json")
+
+
 def read_dual_encoder_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
     """A dual encoder's configuration from the fields of its `config.json`, by the rules of [`FrosterConfig`].
 
     Raises:
         ValueError: no backbone is of its type, a value of another type, a refused name, a number that is not finite,
-            or a size beyond its limits.
+            or a size beyond its limits, or a quantization of which a library would call what the file names.
     """
     entry = find_backbone(fields.get("model_type"))
     check_names(fields, PreTrainedConfig)
+    _check_quantization(fields)
     for name in FrosterConfig.sub_configs:
         # Old files say a tower's fields twice.
         for key in (name, f"{name}_dict"):

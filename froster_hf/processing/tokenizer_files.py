@@ -25,7 +25,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from ..checkpoint_files import MOST_TEMPLATES, TEMPLATES, check_templates, finder, read_settings
+from ..checkpoint_files import MOST_TEMPLATES, TEMPLATES, check_templates, finder, read_configuration, read_settings
 from ..printing import listing, one_line, printable
 
 # transformers' classes for CLIP, MetaCLIP 2, SigLIP and SigLIP 2, and the one that takes tokenizer.json as it is.
@@ -310,14 +310,12 @@ def _model_settings(find: Callable[[str], str | None]) -> tuple[Mapping[str, Any
     names; `None` where it says nothing.
 
     Raises:
-        ProcessorError: it is of another kind of model, one of its fields is refused, or another file would be read in
-            its place.
+        ProcessorError: it is of another kind of model, or one of its fields is refused.
+        CheckpointError: see `read_configuration`.
     """
     from transformers import CONFIG_MAPPING
 
-    config = read_settings(find("config.json"))
-    if config.get("configuration_files"):
-        raise _refused("config.json names the files", config["configuration_files"], "none", part="processor")
+    config = read_configuration(find("config.json"))
     described = None
     if config:
         froster: Any = CONFIG_MAPPING["froster"]

@@ -33,7 +33,14 @@ from transformers.utils import (
     SAFE_WEIGHTS_NAME,
 )
 
-from ..checkpoint_files import check_checkpoint_files, check_headers, own_names, refuse_other_shards, shard_names
+from ..checkpoint_files import (
+    check_checkpoint_files,
+    check_headers,
+    own_names,
+    read_configuration,
+    refuse_other_shards,
+    shard_names,
+)
 from ..checkpoint_loading import LEFT_OUT, loading_reason, refuse_adapter, refuse_other_tensors, refuse_oversized
 from ..foreign_code import drop_foreign_code, own_modules
 from ..modeling.configuration_froster import FrosterConfig, without_callers_fields
@@ -381,8 +388,8 @@ class WeightsFolder:
             refuse_adapter(os.fspath(self.folder))
         if not (self.folder / CONFIG_NAME).is_file():
             raise ValueError(f"{self.folder} is not the folder of a checkpoint: it has no {CONFIG_NAME}.")
-        self.raw_config = read_json(self.folder / CONFIG_NAME)
-        model_type = self.raw_config.get("model_type") if isinstance(self.raw_config, dict) else None
+        self.raw_config = dict(read_configuration(self.folder / CONFIG_NAME))
+        model_type = self.raw_config.get("model_type")
         if model_type != "froster" and (not isinstance(model_type, str) or model_type not in BACKBONES):
             raise ValueError(
                 f"{self.folder} holds a model of type {printable(repr(model_type))}; "

@@ -167,6 +167,7 @@ def test_a_link_to_a_folder_is_not_uploaded(checkpoint, tmp_path, name):
         ("config.json", {"auto_map": {"AutoTokenizer": "attacker/repo--evil.E"}}),
         ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.E", None]}}),
         ("modules.json", [{"idx": 0, "name": "0", "path": "", "type": "attacker/repo--evil.E"}]),
+        ("sentence_bert_config.json", {"model_args": {"attn_implementation": "attacker/kernels"}}),
     ],
     ids=lambda value: repr(value)[:60],
 )
@@ -177,6 +178,28 @@ def test_code_that_is_not_the_packages_own_is_refused_by_name_and_not_uploaded(c
     with pytest.raises(ValueError, match=re.escape(printable(name))) as raised:
         push_folder(folder, REPO, api=api)
     assert str(raised.value).isprintable()
+    assert not api.calls
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("config.json", {"attn_implementation": "attacker/kernels"}),
+        ("config.json", {"text_config": {"_attn_implementation": "attacker/kernels"}}),
+        ("config.json", {"transformers_weights": "model-00001-of-00001.safetensors"}),
+        ("config.json", {"configuration_files": ["config.4.0.0.json"]}),
+        ("processor_config.json", {"audio_tokenizer": {"audio_tokenizer_name_or_path": "attacker/repo"}}),
+        ("processor_config.json", {"processor_class": "DiaProcessor"}),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_a_file_that_names_something_else_to_load_is_refused_and_not_uploaded(checkpoint, tmp_path, name, fields):
+    folder = export_checkpoint(checkpoint, tmp_path / "out").folder
+    stored = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(stored | fields))
+    api = FakeApi()
+    with pytest.raises(ValueError, match="|".join((next(iter(fields)), "_attn_implementation"))):
+        push_folder(folder, REPO, api=api)
     assert not api.calls
 
 

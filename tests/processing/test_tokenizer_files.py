@@ -372,7 +372,6 @@ def test_chat_templates_of_the_hub_are_counted_together(tmp_path, monkeypatch, o
         "images of other models, in the model's file",
         "videos of other models",
         "videos of other models, in an old file",
-        "another file in the place of the model's",
         "the model type of others",
         "the model type of others without one",
         "another name for a class",
@@ -421,7 +420,6 @@ def test_a_processor_that_names_something_else_to_load_is_refused_and_nobody_is_
             "config.json",
             {"image_processor_type": "OneFormerImageProcessor"},
         ),
-        "another file in the place of the model's": ("config.json", {"configuration_files": ["config.4.0.0.json"]}),
         "the model type of others": ("config.json", {"model_type": "oneformer"}),
         "the model type of others without one": ("config.json", {"model_type": None, "architecture": "resnet18"}),
         "another name for a class": (

@@ -371,8 +371,8 @@ def test_what_is_no_checkpoint_is_refused(clip_folder, tuned_folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", "[]", "of type None"),
-        ("config.json", "null", "of type None"),
+        ("config.json", "[]", "holds a JSON list, not an object"),
+        ("config.json", "null", "holds a JSON NoneType, not an object"),
         ("config.json", "[" * 100_000, "nested too deeply"),
         ("config.json", '{"model_type": ["clip"]}', r"of type \['clip'\]"),
         ("config.json", '{"model_type": "clip", "text_config": 7}', "cannot be used"),
