@@ -162,13 +162,12 @@ def _video_inputs(config: Any) -> list[Tensor]:
             f"of at most {MOST_CLIP_VALUES}."
         )
     costs = config.costs(frames)
-    numbers = 3 * max(costs.attention_scores // config.vision_config.num_hidden_layers, costs.block_numbers)
-    most = max(MOST_NUMBERS, MOST_NUMBERS_PER_PARAMETER * estimate_parameters(config))
-    if numbers > most:
-        raise ValueError(
-            f"Graphs of clips of {frames} frames would have tensors of {numbers:.1e} numbers while they are checked; "
-            f"those of a model of this size have at most {most:.1e}. Its `num_frames` is too large for an export."
-        )
+    _refuse_many_numbers(
+        config,
+        3 * max(costs.attention_scores // config.vision_config.num_hidden_layers, costs.largest_tensor),
+        f"clips of {frames} frames",
+        advice="Its `num_frames`, or heads of its pooling, are too many for an export.",
+    )
     if _frames_are_fixed(config):
         sizes = [(2, frames), (1, frames), (3, frames)]
     else:
@@ -177,8 +176,24 @@ def _video_inputs(config: Any) -> list[Tensor]:
     return [torch.randn(*size, 3, side, side, generator=generator) for size in sizes]
 
 
+def _refuse_many_numbers(config: Any, numbers: int, what: str, *, advice: str) -> None:
+    """Raise where a graph would have larger tensors than those of a model of this size have."""
+    most = max(MOST_NUMBERS, MOST_NUMBERS_PER_PARAMETER * estimate_parameters(config))
+    if numbers > most:
+        raise ValueError(
+            f"Graphs of {what} would have tensors of {numbers:.1e} numbers while they are checked; those of a model "
+            f"of this size have at most {most:.1e}. {advice}"
+        )
+
+
 def _text_inputs(config: Any) -> list[Tensor]:
     text = config.text_config
+    _refuse_many_numbers(
+        config,
+        3 * text.num_attention_heads * text.max_position_embeddings**2,
+        f"texts of {text.max_position_embeddings} tokens",
+        advice="Its text tower has too many positions (`max_position_embeddings`) for an export.",
+    )
     generator = torch.Generator().manual_seed(0)
     longest = text.max_position_embeddings
     batches = []

@@ -674,7 +674,7 @@ class Costs:
             (clip, self.num_tokens, "tokens", most_tokens / share, "`image_size / patch_size`, frames or clips"),
             (
                 clip,
-                max(self._largest_tensor, num_clips * self.num_frames * config.projection_dim),
+                max(self.largest_tensor, num_clips * self.num_frames * config.projection_dim),
                 "numbers in a tensor",
                 self._most_numbers,
                 "`image_size / patch_size`, `hidden_size`, `intermediate_size`, `temporal_radius`, `adapter_size`, "
@@ -745,9 +745,24 @@ class Costs:
         )
 
     @property
+    def largest_product(self) -> float:
+        """Multiplications of the largest operation that a block of the vision tower, or the patches, take, forward.
+
+        That of an MLP; the attention of a block, whose backward pass has two and a half times as many, in smaller
+        pieces, and whose exponentials are what takes time where heads are narrow; or that of the patches.
+        """
+        vision = self.config.vision_config
+        width, heads = vision.hidden_size, vision.num_attention_heads
+        return max(
+            self.num_tokens * width * max(width, vision.intermediate_size),
+            4 * self.attention_scores / vision.num_hidden_layers * max(width / heads, 64),
+            self._pixel_values * width,
+        )
+
+    @property
     def clips_at_once(self) -> int:
         """Clips that are computed together on a CPU, so that their tensors have the size that one clip's may have."""
-        return max(1, self._most_numbers // self._largest_tensor)
+        return max(1, self._most_numbers // self.largest_tensor)
 
     def kept_numbers(self, num_layers: float) -> float:
         """Numbers that blocks of the vision tower, and the pooling, keep of the clip for a backward pass.
@@ -827,7 +842,7 @@ class Costs:
         return self.num_frames * vision.num_channels * vision.image_size**2
 
     @property
-    def _largest_tensor(self) -> int:
+    def largest_tensor(self) -> int:
         """Numbers of the largest tensor that the vision tower or the pooling has in memory of the clip."""
         config = self.config
         module, pooling = config.temporal_entries

@@ -17,6 +17,12 @@ from .arguments import FrosterTrainingArguments
 from .prompts import LabelTexts
 from .teacher import FrozenTeacher
 
+# Of the largest operation of a step, in multiplications for each thread of a CPU: Ctrl-C waits until it ends, and this
+# one takes it a minute and a half at 50 gigaflops. A batch of 256 clips of 8 frames has 10^12 in ViT-B/16.
+MOST_MULTIPLICATIONS = 2**41
+# Numbers of a clip's score for a text: itself, its logarithm, which a backward pass reads, and its gradient.
+SCORE_NUMBERS = 3
+
 
 def refuse_training_beyond_memory(
     clips: Any,
@@ -26,8 +32,11 @@ def refuse_training_beyond_memory(
     args: FrosterTrainingArguments,
     num_texts: int,
     text_lengths: torch.Tensor,
+    num_scored: int,
 ) -> None:
     """Raise where a training takes more memory than there is: a step, or what is held from step to step.
+
+    Or, on a CPU, where a step has an operation that takes so long that Ctrl-C would not end it.
 
     Args:
         clips: that are trained on; data sets that are not [`TrainingClips`] are the caller's.
@@ -36,6 +45,7 @@ def refuse_training_beyond_memory(
         args: arguments of the training.
         num_texts: that are encoded at once.
         text_lengths: tokens of each of the texts from which they are taken.
+        num_scored: texts that each clip is compared with.
 
     Raises:
         ValueError: names the numbers, what they take at least, and what there is or what a model of this size takes.
@@ -77,8 +87,20 @@ def refuse_training_beyond_memory(
                 f"Of {subject}, {number:.1e} numbers would be kept for the backward pass; a model of this size keeps "
                 f"at most {costs.most_kept:.1e}. {advice}."
             )
+    if is_trained:
+        text_width = text.hidden_size
+        products = {
+            "clips": num_videos * costs.largest_product,
+            "scores": float(num_videos) * num_scored * model.config.projection_dim,
+        }
+        if text_layers:
+            mlp = float(lengths.mean()) * text_width * max(text_width, text.intermediate_size)
+            attended = 4 * float(lengths.square().mean()) * max(text_width, 64 * text.num_attention_heads)
+            products["texts"] = num_texts * max(mlp, attended)
+        _refuse_endless_products(products)
     number_bytes = 2 if args.bf16 or args.fp16 else FLOAT_BYTES
-    model_bytes = min(1, vision_layers) * num_videos * costs.window_gradients * float(number_bytes)
+    model_bytes = num_videos * float(num_scored) * SCORE_NUMBERS * FLOAT_BYTES if is_trained else 0.0
+    model_bytes += min(1, vision_layers) * num_videos * costs.window_gradients * float(number_bytes)
     for tower, num_tokens, kept_layers in (
         (vision, num_frames * frame_tokens(vision), vision_layers),
         (text, num_texts * float(lengths.mean()), text_layers),
@@ -93,6 +115,25 @@ def refuse_training_beyond_memory(
         advice="Lower `per_device_train_batch_size` (videos at once), `total_batch_size`, `num_frames`, "
         "`text_chunk_size` or `dataloader_prefetch_factor`.",
     )
+
+
+def _refuse_endless_products(products: Mapping[str, float]) -> None:
+    """Raise where a step would have an operation that does not end within a minute or two.
+
+    Args:
+        products: the multiplications of the largest one, by what is computed.
+
+    Raises:
+        ValueError: names them, and what this machine computes at once.
+    """
+    most = MOST_MULTIPLICATIONS * torch.get_num_threads()
+    for what, product in products.items():
+        if product > most:
+            raise ValueError(
+                f"The {what} of a step would be {product:.1e} multiplications in one operation, which Ctrl-C would "
+                f"not end; at most {most:.1e} are computed by {torch.get_num_threads()} threads. Lower "
+                "`per_device_train_batch_size` (videos at once), `num_frames`, `text_chunk_size` or the labels."
+            )
 
 
 def refuse_embeds_beyond_memory(

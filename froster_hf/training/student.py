@@ -74,6 +74,8 @@ def prepare_student(
     if args.trained_parameters == "lora" and not has_lora(model):
         add_lora(model, rank=args.lora_rank, alpha=args.lora_alpha, dropout=args.lora_dropout)
     choose_trained_parameters(model, args.trained_parameters)
+    if args.device.type == "cpu":
+        look_for_signals(model)
     if args.distillation == NO_DISTILLATION:
         refuse_projectors(model, args.distillation)
         return NoDistillation()
@@ -90,6 +92,16 @@ def prepare_student(
     # Not the model's own device, on which it may be placed later (full half-precision evaluation).
     teacher.to(args.device)
     return distillation
+
+
+def look_for_signals(model: nn.Module) -> None:
+    """Have a backward pass on a CPU end at Ctrl-C before all gradients are there.
+
+    It is one call, in which signals wait; in Python's functions they are looked for.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(lambda _: None)
 
 
 def _teacher_of(

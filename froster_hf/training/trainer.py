@@ -241,6 +241,7 @@ class FrosterTrainer(ClipTrainer):
             args=args,
             num_texts=min(num_texts, args.text_chunk_size or num_texts),
             text_lengths=prompts.lengths,
+            num_scored=len(prompts.labels) if num_drawn else num_texts,
         )
         refuse_evaluation_beyond_memory(
             self.eval_dataset, model=self.student, args=args, num_labels=len(prompts.labels)

@@ -1,6 +1,7 @@
 """The towers as graphs: in onnxruntime and torch.export at other sizes, with other labels, in int8."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -89,6 +90,22 @@ def test_graphs_of_tensors_beyond_models_of_its_size_are_refused(tmp_path, monke
     with pytest.raises(ValueError, match=r"tensors of .* numbers while they are checked; .* at most"):
         export_towers(tiny_model(num_frames=3_000), tmp_path / "towers", formats=["torch_export"])
     assert not (tmp_path / "towers").exists()
+
+
+def test_graphs_of_poolings_and_texts_with_more_scores_than_models_of_its_size_have_are_refused(tmp_path, monkeypatch):
+    """Frames and heads, positions and heads: few parameters, and a graph holds the scores of all pairs."""
+    pooled = tiny_model(temporal_pooling="transformer_cls", num_frames=40, pooling_num_heads=16)
+    worded = tiny_model()
+    worded.config.text_config.max_position_embeddings = 1000
+    monkeypatch.setattr(serving, "MOST_NUMBERS_PER_PARAMETER", 0)
+    for model, most, words in (
+        (pooled, 3 * 16 * 41**2, "Graphs of clips of 40 frames would have tensors of 8.1e+04 numbers"),
+        (worded, 3 * 2 * 1000**2, "Graphs of texts of 1000 tokens would have tensors of 6.0e+06 numbers"),
+    ):
+        monkeypatch.setattr(serving, "MOST_NUMBERS", most - 1)
+        with pytest.raises(ValueError, match=re.escape(words)):
+            export_towers(model, tmp_path / "towers", formats=["torch_export"])
+        assert not (tmp_path / "towers").exists()
 
 
 @pytest.mark.slow

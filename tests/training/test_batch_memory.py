@@ -4,13 +4,14 @@ import dataclasses
 from functools import partial
 
 import pytest
+import torch
 from datasets import ClassLabel
 
-from froster_hf import machine_memory
+from froster_hf import FrosterConfig, machine_memory
 from froster_hf.modeling import configuration_froster
 from froster_hf.modeling.configuration_froster import Costs
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments, batch_memory
-from froster_hf.training.batch_memory import refuse_evaluation_beyond_memory
+from froster_hf.training.batch_memory import refuse_evaluation_beyond_memory, refuse_training_beyond_memory
 from froster_hf.training.teacher import FrozenTeacher
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -203,6 +204,61 @@ def test_embeddings_of_labels_beyond_the_memory_that_is_left_are_refused(tmp_pat
     fields = {"text_chunk_size": 8, "distillation": "none", "trained_parameters": "vision"}
     with pytest.raises(ValueError, match="labels under 1,000 templates would take at least"):
         make_trainer(tmp_path, video_table, templates=templates, **fields)
+
+
+@pytest.mark.parametrize("temporal_module", ["none", "joint"])
+def test_operations_of_clips_that_ctrl_c_would_not_end_are_refused(
+    tmp_path, video_table, monkeypatch, temporal_module
+):
+    """Clips, frames, patches and widths are allowed one by one, and all of a batch goes through a layer together."""
+    model = tiny_model(num_frames=64, temporal_module=temporal_module)
+    most = 1.5 * model.config.costs(64).largest_product / torch.get_num_threads()
+    monkeypatch.setattr(batch_memory, "MOST_MULTIPLICATIONS", most)
+    fields = {"model": model, "train_video_options": {"num_frames": 64}, "distillation": "none"}
+    assert make_trainer(tmp_path, video_table, **fields)
+    fields["per_device_train_batch_size"] = 2
+    with pytest.raises(ValueError, match=r"The clips of a step would be .* in one operation, which Ctrl-C would not"):
+        make_trainer(tmp_path, video_table, **fields)
+    assert make_trainer(tmp_path, video_table, **fields, num_train_epochs=0)
+
+
+@pytest.mark.parametrize("what", ["texts", "scores"])
+def test_operations_of_texts_that_ctrl_c_would_not_end_are_refused(tmp_path, video_table, monkeypatch, what):
+    monkeypatch.setattr(Costs, "largest_product", 0)
+    most = {"texts": 10_000, "scores": 10}[what]
+    monkeypatch.setattr(batch_memory, "MOST_MULTIPLICATIONS", most / torch.get_num_threads())
+    with pytest.raises(ValueError, match=f"The {what} of a step would be .* in one operation, which Ctrl-C would not"):
+        make_trainer(tmp_path, video_table, trained_parameters="text")
+    if what == "texts":
+        assert make_trainer(tmp_path, video_table, trained_parameters="vision")
+
+
+def test_the_largest_operation_of_a_clip_is_that_of_its_mlps_attention_or_patches():
+    """By hand, of ViT-B/16: tokens x width x inner width; 4 x scores x channels of a head; pixels x width."""
+    towers = {"vision_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}}
+    towers["vision_config"] |= {"num_hidden_layers": 12, "patch_size": 16, "image_size": 224}
+    assert FrosterConfig(**towers, temporal_module="none").costs(8).largest_product == 8 * 197 * 768 * 3072
+    scores = FrosterConfig(**towers, temporal_module="joint").costs(64).largest_product / 4 / 768
+    assert scores == pytest.approx((64 * 197) ** 2, rel=0.01)
+    towers["vision_config"] |= {"intermediate_size": 1, "patch_size": 224}
+    assert FrosterConfig(**towers, temporal_module="none").costs(8).largest_product == 8 * 3 * 224**2 * 768
+
+
+def test_scores_of_a_step_count_for_all_its_clips_and_labels(tmp_path, video_table, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        batch_memory.TrainingClips,
+        "refuse_beyond_memory",
+        lambda self, *, batch_size, model_bytes, **kwargs: asked.update({batch_size: model_bytes}),
+    )
+    trainer = make_trainer(tmp_path, video_table, per_device_train_batch_size=3)
+    options = {"model": trainer.student, "teacher": None, "args": trainer.args, "num_texts": 1}
+    options |= {"text_lengths": torch.tensor([[5]]), "num_scored": 1}
+    refuse_training_beyond_memory(trainer.train_dataset, **options)
+    before = asked[3]
+    refuse_training_beyond_memory(trainer.train_dataset, **options | {"num_scored": 1001})
+    # Each, its logarithm and its gradient, in single precision.
+    assert asked[3] - before == 3 * 1000 * 3 * 4
 
 
 def test_scores_that_are_kept_until_all_videos_are_measured_count(tmp_path, video_table, monkeypatch):

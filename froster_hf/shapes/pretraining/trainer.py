@@ -23,7 +23,7 @@ from transformers import CLIPModel, PreTrainedTokenizerBase, TrainingArguments
 from ...modeling.configuration_froster import FrosterConfig
 from ...modeling.modeling_froster import FrosterModel
 from ...training.checkpointing import AtomicCheckpointing
-from ...training.student import decay_parameter_names
+from ...training.student import decay_parameter_names, look_for_signals
 from .stills import HeldOutStills, StillBatches, held_out_accuracy, single_batch
 
 # Of a pair of a still and a caption, in `caption_loss`: its score, and in each direction what its backward pass reads,
@@ -76,9 +76,7 @@ class ClipPretrainer(AtomicCheckpointing):
         )
 
         self._embedder = embedder_of(self.clip)
-        # A backward pass is one call, in which Ctrl-C waits; in Python's functions it is looked for.
-        for parameter in self.clip.parameters():
-            parameter.register_post_accumulate_grad_hook(lambda _: None)
+        look_for_signals(self.clip)
 
     @property
     def clip(self) -> CLIPModel:
