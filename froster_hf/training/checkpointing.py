@@ -25,7 +25,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..checkpoint_files import check_headers, check_settings, refuse_other_shards
 from ..conversion.reading import weight_files
-from ..printing import get_logger, listing, one_line, printable
+from ..printing import get_logger, listing, markdown_text, one_line, printable
 from ..processes import in_main_process
 from ..processing.text_files import read_json
 from ..whole_files import NO_ROOM, check_writable, refuse_results, write_errors
@@ -389,6 +389,18 @@ class AtomicCheckpointing(Trainer):
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """As in transformers, with what the run has logged as text: of steps before this run, a checkpoint says it."""
+        logged = self.state.log_history
+        self.state.log_history = [
+            {markdown_text(printable(str(name))): _shown_on_a_card(value) for name, value in entry.items()}
+            for entry in logged
+        ]
+        try:
+            super().create_model_card(*args, **kwargs)
+        finally:
+            self.state.log_history = logged
+
     def save_model_whole(self, folder: Path) -> None:
         """`save_model`, so that the folder is the old one until the new one is whole; called in all processes."""
         with self._written_whole(folder, flush_folder) as incomplete:
@@ -627,6 +639,10 @@ def _check_best(state: TrainerState, metric: str) -> None:
             f"`best_model_checkpoint` of {TRAINER_STATE_NAME} is {printable(repr(best))}, and `best_global_step` is "
             f"{step}"
         )
+
+
+def _shown_on_a_card(value: Any) -> Any:
+    return value if value is None or isinstance(value, int | float) else markdown_text(printable(str(value)))
 
 
 def _is_of_a_writer(error: BaseException) -> bool:

@@ -985,6 +985,24 @@ def test_a_file_in_the_place_of_a_checkpoint_is_kept_beside_it(tmp_path):
     assert (tmp_path / "_incomplete" / "replaced-checkpoint-2").read_text() == "mine"
 
 
+def test_what_a_checkpoint_says_of_earlier_steps_is_text_on_the_card(tmp_path):
+    trainer = tiny_trainer(tmp_path)
+    hostile = "![x](https://host.example/a.png) <img src=x>\n# Title"
+    logged = [
+        {"loss": 1.5, "step": 1},
+        {"eval_loss": 0.5, f"eval_{hostile}": hostile, "eval_R@5": 50.0, "step": 1, "epoch": 1.0},
+        {"train_runtime": 1.0, "step": 2},
+    ]
+    trainer.state.log_history = list(logged)
+    trainer.create_model_card(model_name="mine")
+    card = (tmp_path / "README.md").read_text()
+    page = card[card.index("# mine") :]
+    assert not any(part in page for part in ("![", "](https://host", "<img", "\n# Title", "\n# title"))
+    assert "- R&#64;5: 50.0" in page
+    assert "| 1.5 " in page
+    assert trainer.state.log_history == logged
+
+
 def test_files_in_the_place_of_a_model_are_kept_by_every_run_that_comes_after(tmp_path):
     for content in ("mine", "mine as well"):
         (tmp_path / "model").write_text(content)
