@@ -17,7 +17,6 @@ from typing import Any
 
 from ..fingerprints import architecture_of, model_fingerprint
 from ..printing import json_text, listing, printable
-from ..processing.text_files import parse_json
 from ..video.files import path_state
 from ..video.stores import is_address
 from ..whole_files import (
@@ -317,7 +316,7 @@ def _read_done(path: Path, settings: str, are_answers: Callable[[Any], bool], mo
             torn = line
             break
         try:
-            record = parse_json(line.decode(), source="it")
+            record = json.loads(line)
             video, found = record["video"], record["settings"]
             # Answers of other settings may be of other labels.
             if not isinstance(found, str) or (found == settings and not _is_record(record, are_answers)):
