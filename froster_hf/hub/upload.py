@@ -2,6 +2,7 @@
 
 import glob
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from ..checkpoint_files import CONFIG, VOCABULARIES, check_checkpoint_files, read_configuration
 from ..foreign_code import refuse_foreign_code
 from ..modeling.configuration_froster import CALLERS_FIELDS, FrosterConfig
-from ..printing import one_line, printable
+from ..printing import listing, one_line, printable
 from ..processing.text_files import read_json
 from ..processing.tokenizer_files import KEPT_FILES, check_processor_files
 from ..weights_license import CARD_FILE, REPORT_FILE, card_metadata
@@ -24,8 +25,10 @@ from .serving import TOWERS_FILE
 UPLOADED = [
     *(CARD_FILE, REPORT_FILE, ".eval_results/*.yaml", "*_froster.py", *SENTENCE_TRANSFORMERS_FILES),
     *(SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "model-*-of-*.safetensors", *KEPT_FILES),
-    *("towers/*.onnx", "towers/*.onnx.data", "towers/*.pt2", f"towers/{TOWERS_FILE}"),
+    *("towers/*.onnx", "towers/*.onnx.data", f"towers/{TOWERS_FILE}"),
 ]
+# `torch.export.load` runs what such a file holds, and nothing tells a stranger's from one's own.
+PROGRAMS = "towers/*.pt2"
 
 
 def push_folder(
@@ -39,6 +42,8 @@ def push_folder(
     api: HfApi | None = None,
 ) -> CommitInfo:
     """Upload what `export_checkpoint` wrote, in one commit; other files in the folder stay where they are.
+
+    So do towers as programs of torch.export, with a warning: they are code, and would be published unseen.
 
     Args:
         folder: folder of the export.
@@ -74,6 +79,12 @@ def push_folder(
     for name in ("modules.json", "sentence_bert_config.json"):
         _refuse_other_modules(folder / name)
     _refuse_bad_metadata(folder / CARD_FILE)
+    if programs := sorted(path.name for path in folder.glob(PROGRAMS)):
+        warnings.warn(
+            f"{listing(programs)} of {printable(str(folder / 'towers'))} are not uploaded: `torch.export.load` runs "
+            "what they hold. Upload those that you have exported yourself with `huggingface_hub`.",
+            stacklevel=2,
+        )
     created = api.create_repo(repo_id, private=private, exist_ok=True)
     return api.upload_folder(
         repo_id=created.repo_id,

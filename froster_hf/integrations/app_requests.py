@@ -90,8 +90,8 @@ LEAST_FILE_BYTES = 2**16
 # So much of a form has to come within this time, again and again: who holds a connection open holds no room for long.
 LEAST_PROGRESS_BYTES = 2**19
 PROGRESS_SECONDS = 60.0
-# What a form has around a file.
-_FORM_BYTES = 2**16
+# What a form has around a file, and in each field that is not one, of which Gradio takes a thousand.
+_FORM_BYTES, _LONGEST_FIELD = 2**16, 2**10
 _CHUNK_BYTES = 2**18
 
 
@@ -628,7 +628,7 @@ def _unfinished_files_removed() -> Iterator[None]:
 
     Others of these files in the folder may be of other apps, of a form that is still read.
     """
-    _note_temporary_files()
+    _guard_forms()
     made: list[str] = []
     token = _MADE.set(made)
     try:
@@ -641,15 +641,23 @@ def _unfinished_files_removed() -> Iterator[None]:
 
 
 @functools.cache
-def _note_temporary_files() -> None:
-    """Have Gradio's reader of forms tell `_MADE` of its files."""
+def _guard_forms() -> None:
+    """Have Gradio's reader of forms tell `_MADE` of its files, and keep little of what is not a file in memory."""
     from gradio import route_utils
 
-    make = route_utils.NamedTemporaryFile
+    make, take = route_utils.NamedTemporaryFile, route_utils.GradioMultiPartParser.on_part_data
 
     def make_noted(*arguments: Any, **options: Any) -> Any:
         file = make(*arguments, **options)
         _MADE.get([]).append(file.name)
         return file
 
+    def take_little(parser: Any, data: bytes, start: int, end: int) -> None:
+        take(parser, data, start, end)
+        # Others' forms, of an app that this one is mounted in, are their own.
+        is_own, part = _MADE.get(None) is not None, parser._current_part
+        if is_own and part.file is None and len(part.data) > _LONGEST_FIELD:
+            raise ValueError(f"A field that is not a file has more than {_LONGEST_FIELD} bytes.")
+
     route_utils.NamedTemporaryFile = make_noted
+    route_utils.GradioMultiPartParser.on_part_data = take_little

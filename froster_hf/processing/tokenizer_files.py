@@ -258,6 +258,7 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         names = itertools.islice(_names_of_templates(os.fspath(name), kwargs), MOST_TEMPLATES + 1)
         found = map(find, ("chat_template.jinja", *names))
         check_templates((file for file in found if file is not None), where=name)
+        read_settings(find("chat_template.json"))  # of older releases
     for file in PROCESSOR_FILES:
         settings = read_settings(find(file))
         if (stated := settings.get("audio_tokenizer")) is not None:

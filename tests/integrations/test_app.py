@@ -776,6 +776,13 @@ def upload(address, query: str = "", *, form: bytes = FORM) -> tuple[int, bytes]
     return answered(urllib.request.Request(f"{address}gradio_api/upload{query}", form + b"\r\n--B--\r\n", headers))
 
 
+def test_what_is_not_a_file_in_a_form_is_not_held_in_memory(address, capfd):
+    for size, expected in ((2**10, 200), (2**10 + 1, 400)):
+        field = b'--B\r\nContent-Disposition: form-data; name="x"\r\n\r\n' + b"x" * size + b"\r\n"
+        assert upload(address, form=field + FORM)[0] == expected
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("query", ["", "?upload_id=abc"])
 def test_a_form_without_a_file_is_refused_and_nothing_is_printed(address, capfd, query):
     form = FORM.replace(b'; filename="a.mp4"', b"")

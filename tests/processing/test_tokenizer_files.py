@@ -363,6 +363,23 @@ def test_chat_templates_of_the_hub_are_counted_together(tmp_path, monkeypatch, o
 
 
 @pytest.mark.parametrize(
+    ("original", "load"),
+    [(SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, load_processor)],
+    ids=["a FROSTER processor", "a CLIP processor"],
+)
+def test_chat_templates_in_the_file_of_older_releases_have_few_values(tmp_path, monkeypatch, original, load):
+    """On the Hub; those of a folder are counted with its other files."""
+    entry = tmp_path / "models--owner--name"
+    snapshot = Path(shutil.copytree(original, entry / "snapshots" / ("a" * 40)))
+    (entry / "refs").mkdir()
+    (entry / "refs" / "main").write_text(snapshot.name)
+    (snapshot / "chat_template.json").write_text(json.dumps({"chat_template": [{}] * 1_000_000}))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"chat_template\.json has more values than the settings"):
+        load("owner/name")
+
+
+@pytest.mark.parametrize(
     "case",
     [
         "in the processor's file",
