@@ -156,7 +156,7 @@ class _UnitEntries(Entries):
             raise NotAnIndexError("slices that are not those of one picture")
 
     def settings_of(self, units: list[bytes]) -> Settings:
-        """The parameter sets among units.
+        """The parameter sets among units, and the messages that are held to those of the first picture.
 
         Raises:
             NotAnIndexError: grain is added to the pictures behind, from seeds that count from the first picture.
@@ -165,10 +165,12 @@ class _UnitEntries(Entries):
         for unit in units:
             kind = self.kind(unit)
             if kind in self.messages:
-                if any(_adds_grain(*message) for message in _messages(unit[self.header_size :])):
+                messages = list(_messages(unit[self.header_size :]))
+                if any(_adds_grain(*message) for message in messages):
                     raise NotAnIndexError("grain")
-                # FFmpeg decodes what this encoder's versions encode as each of them did.
-                if b"x264 - core" not in unit:
+                # FFmpeg decodes what this encoder's versions encode as each of them did, and turns only the picture
+                # that has a display orientation with it (47), though it may hold for those behind.
+                if b"x264 - core" not in unit and all(number != 47 for number, _ in messages):
                     continue
             elif kind not in self.sets:
                 continue

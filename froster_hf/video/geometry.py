@@ -80,6 +80,18 @@ def read_position(frame: av.VideoFrame) -> Position:
     return Position(quarter_turns=1 if flips_y else 3, is_mirrored=flips_x == flips_y)
 
 
+def check_fields(frame: av.VideoFrame, codec: str) -> None:
+    """Raise where a picture is a field, every second row of one; FFmpeg joins those of other codecs than H.265.
+
+    Of H.265 it calls nothing else interlaced.
+    """
+    if codec == "hevc" and frame.interlaced_frame:
+        raise UnreadableVideoError(
+            "its pictures are stored as fields, each every second row of one, which are not joined in H.265; convert "
+            "it to progressive video"
+        )
+
+
 def square_size(size: tuple[int, int], pixel_aspect: Fraction | None, limits: VideoLimits) -> tuple[int, int]:
     """Width and height of a stored picture once its pixels are square: the side that is too short is stretched.
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .geometry import Projector, check_pixels, have_one_shape, read_position, square_size
+from .geometry import Projector, check_fields, check_pixels, have_one_shape, read_position, square_size
 from .packets import INDEXED_CONTAINERS, ffmpeg_reason
 from .types import UnreadableVideoError, VideoLimits
 
@@ -167,6 +167,7 @@ def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> It
             continue
         due = max(due + interval_seconds, seconds)
         check_pixels(frame.width, frame.height, limits)
+        check_fields(frame, stream.codec.canonical_name)
         yield seconds, projector.show(frame, position, square_size((frame.width, frame.height), aspect, limits))
 
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from .boxes import auxiliary_tracks, holds_tracks
 from .entries import NotAnIndexError
-from .geometry import Projector, check_pixels, have_one_shape, read_position, square_size
+from .geometry import Projector, check_fields, check_pixels, have_one_shape, read_position, square_size
 from .packets import (
     INDEXED_CONTAINERS,
     BeginsWithinError,
@@ -108,6 +108,7 @@ class StrictReader:
             self._pixel_aspect = self._stream.codec_context.sample_aspect_ratio
             self._coded_size = (first.width, first.height)
             check_pixels(*self._coded_size, limits)
+            check_fields(first, self._stream.codec.canonical_name)
             pixel_aspect = self._stream.sample_aspect_ratio or self._pixel_aspect
             self._square_size = square_size(self._coded_size, pixel_aspect, limits)
         except BaseException:

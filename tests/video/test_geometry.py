@@ -181,6 +181,48 @@ def test_pictures_that_are_turned_another_way_than_the_first_are_an_error(tmp_pa
         decode_frames(path, [0, 5])
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    ("name", "header", "end"), [("h264_mp4", b"\x06", "010" + "0" + "1"), ("hevc_mp4", b"\x4e\x01", "1")]
+)
+@pytest.mark.parametrize("turned", [{20}, {0}, {0, 20}])
+def test_pictures_that_a_message_turns_are_held_as_the_first_whatever_is_asked_for(
+    video_file, tmp_path, suffix, name, header, end, turned
+):
+    """Whether or not the picture with the message is decoded; FFmpeg gives no angle to those behind it."""
+    # Not canceled, no flips, a quarter turn; in H.264 until it is canceled; no extension or so.
+    bits = "0" + "00" + f"{0x4000:016b}" + end
+    message = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+    unit = header + bytes([47, len(message)]) + message + b"\x80"
+
+    def change(packets: list[av.Packet]) -> list[av.Packet]:
+        changed = []
+        for index, packet in enumerate(packets):
+            inserted = len(unit).to_bytes(4, "big") + unit if index in turned else b""
+            changed.append(av.Packet(inserted + bytes(packet)))
+            changed[-1].pts, changed[-1].dts, changed[-1].time_base = packet.pts, packet.dts, packet.time_base
+            changed[-1].is_keyframe = packet.is_keyframe
+        return changed
+
+    path = with_packets(video_file(name), tmp_path / f"clip{suffix}", change)
+    for wanted in (list(range(40)), [0, 39], [39], [20]):
+        if 0 in turned:
+            assert decode_frames(path, wanted)[0].shape == (len(wanted), 3, 96, 72)
+        else:
+            with pytest.raises(VideoDecodeError, match=r"frame \d+ is turned another way than the first"):
+                decode_frames(path, wanted)
+
+
+@pytest.mark.parametrize("backend", VERIFIED)
+@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
+def test_fields_of_h265_are_an_error(tmp_path, suffix, backend):
+    needs_backend(backend)
+    options = {"x265-params": "interlace=tff:log-level=none"}
+    path = render_video(tmp_path / f"clip{suffix}", VideoKind(suffix, "libx265", options), num_frames=4)
+    with pytest.raises(VideoDecodeError, match=r"stored as fields, .*convert it to progressive video"):
+        decode_frames(path, [1], backend=backend)
+
+
 def test_the_square_size_stretches_the_short_side_and_leaves_rounding_alone():
     limits = VideoLimits()
     assert square_size((720, 576), Fraction(64, 45), limits) == (1024, 576)

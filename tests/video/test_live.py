@@ -163,6 +163,13 @@ def test_pictures_are_turned_and_stretched_as_those_of_a_file(tmp_path, kind, si
     assert torch.equal(frame, expected[0])
 
 
+def test_a_source_of_fields_of_h265_is_an_error(tmp_path):
+    kind = replace(VIDEO_KINDS["hevc_mp4"], suffix=".ts", options={"x265-params": "interlace=tff:log-level=none"})
+    render_video(tmp_path / "clip.ts", kind, num_frames=4)
+    with http_folder(tmp_path) as url, pytest.raises(VideoDecodeError, match="stored as fields"):
+        next(live_frames(f"{url}/clip.ts", max_reconnects=0))
+
+
 def test_a_stream_that_breaks_off_is_joined_again_and_given_up_in_the_end(video_file, caplog):
     data = video_file("h264_ts").read_bytes()
     found = []
