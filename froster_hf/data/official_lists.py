@@ -83,10 +83,18 @@ def read_ucf101(
     def clips() -> Iterator[ListedClip]:
         for part in _parts(split):
             for line, where in read_lines(folder / f"{part}list{_checked_fold(fold):02d}.txt"):
-                path = line.strip().rsplit(" ", 1)[0] if part == "train" else line.strip()
+                path, number = line.strip(), ""
+                if part == "train" and " " in path:
+                    path, number = path.rsplit(" ", 1)
                 class_name = path.partition("/")[0]
                 if class_name not in index_of:
                     raise AnnotationError(f"{where}: {printable(class_name[:200])!r} is not a class of classInd.txt.")
+                expected = str(index_of[class_name] + 1)
+                if number and number.lstrip("0") != expected:
+                    raise AnnotationError(
+                        f"{where}: the class is {printable(number[:200])!r}, but that of its folder, "
+                        f"{printable(class_name[:200])!r}, is {expected} in classInd.txt."
+                    )
                 yield ListedClip(video_root.resolve(path, where=where), index_of[class_name], where)
 
     texts = distinct_label_texts(classes, where=shown_path(folder / "classInd.txt"))

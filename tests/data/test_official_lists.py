@@ -58,6 +58,24 @@ def test_ucf101_lists_are_read_by_split(ucf101):
     assert len(read_ucf101(root, annotations=lists, split="all")) == 4
 
 
+def test_ucf101_refuses_a_number_that_contradicts_the_folder(ucf101):
+    root, lists = ucf101
+    listed = lists / "trainlist01.txt"
+    listed.write_text("YoYo/v_YoYo_g02_c01.avi 02\nApplyEyeMakeup/v_ApplyEyeMakeup_g02_c01.avi\n")
+    assert [label for _, label in names_and_labels(read_ucf101(root, annotations=lists, split="train"))] == [
+        "yo yo",
+        "apply eye makeup",
+    ]
+    for number in ("1", "3", "20", "two"):
+        listed.write_text(f"ApplyEyeMakeup/v_ApplyEyeMakeup_g02_c01.avi 1\nYoYo/v_YoYo_g02_c01.avi {number}\n")
+        for split in ("train", "all"):
+            with pytest.raises(
+                AnnotationError, match=rf"trainlist01\.txt, line 2: the class is '{number}', .* 'YoYo', is 2 in classI"
+            ):
+                read_ucf101(root, annotations=lists, split=split)
+    assert len(read_ucf101(root, annotations=lists, split="test")) == 2
+
+
 def test_ucf101_refuses_unknown_classes_and_paths_that_leave_the_root(ucf101):
     root, lists = ucf101
     (lists / "testlist01.txt").write_text("Juggling/v.avi\n")
