@@ -49,6 +49,7 @@ from ..processes import in_main_process
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import pair_with_descriptions, sentences_of
 from ..processing.text_files import parse_json
+from ..video.workers import check_queues_of_workers
 from ..whole_files import (
     begins_with_json,
     bounded_lines,
@@ -582,6 +583,7 @@ def _predict(
     if mine:
         # Ours and not `accelerator.prepare`d: that would deal the batches out once more, and pad them with
         # repetitions.
+        check_queues_of_workers(speed.num_workers)
         loader = DataLoader(clips, batch_sampler=mine, collate_fn=collate_clips, num_workers=speed.num_workers)
         _predict_batches(model, loader, mine, embed_texts, store, speed.precision, accelerator)
     accelerator.wait_for_everyone()

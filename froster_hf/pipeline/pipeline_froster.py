@@ -202,6 +202,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         if num_workers == 0 and type(inputs) in ahead and not self.processor.video_processor.is_random:
             read = partial(self.preprocess, **preprocess_params)
             inputs = ahead[type(inputs)](inputs, read, max(NUM_READING_THREADS, batch_size))
+        self.processor.video_processor.check_queues_of_workers(num_workers)
         answers = super().get_iterator(
             inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
         )

@@ -332,6 +332,12 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         workers = package_module("video.workers")
         return batch if workers is None else workers.share_batch(batch)
 
+    @staticmethod
+    def check_queues_of_workers(num_workers: int) -> None:
+        """Whether workers can begin; see `froster_hf.video.workers.check_queues_of_workers`."""
+        if (workers := package_module("video.workers")) is not None:
+            workers.check_queues_of_workers(num_workers)
+
     def stream_frames(self, video: Any, times_seconds: Any) -> Iterator[Any]:
         """Read a video of any length once, holding one frame; see `froster_hf.video.decoding.stream_frames`.
 

@@ -19,6 +19,7 @@ from ..printing import get_logger
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.video_processing_froster import FrosterVideoProcessor
 from ..video.columns import has_transform, without_video_decoding
+from ..video.workers import check_queues_of_workers
 from .arguments import FrosterTrainingArguments
 from .checkpointing import AtomicCheckpointing
 
@@ -143,13 +144,20 @@ class ClipTrainer(AtomicCheckpointing):
             raise ValueError("A table of videos needs a FrosterProcessor as `processing_class` to become clips.")
         return processor
 
+    def get_train_dataloader(self) -> Any:
+        """See [`~transformers.Trainer.get_train_dataloader`]."""
+        check_queues_of_workers(self.args.dataloader_num_workers)
+        return super().get_train_dataloader()
+
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """See [`~transformers.Trainer.get_eval_dataloader`]; tables of videos become clips."""
+        check_queues_of_workers(self.args.dataloader_num_workers)
         return super().get_eval_dataloader(self._evaluation_clips(eval_dataset))
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
         """See [`~transformers.Trainer.get_test_dataloader`]; tables of videos become clips, also those without
         labels."""
+        check_queues_of_workers(self.args.dataloader_num_workers)
         collator: Any = self.data_collator
         if collator is collate_videos:
             unlabeled: Any = partial(collate_videos, needs_labels=False)

@@ -1,7 +1,9 @@
-"""What the workers of a `DataLoader` hand on: batches, in the memory that processes share."""
+"""What the workers of a `DataLoader` hand on, batches and queues of them, in the memory that processes share."""
 
 from __future__ import annotations
 
+import math
+import multiprocessing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -29,10 +31,35 @@ def share_batch(batch: Batch) -> Batch:
         for tensor in tensors:
             tensor.share_memory_()
     except (OSError, RuntimeError) as error:
-        size = sum(tensor.nbytes for tensor in tensors) / 2**20
-        raise DecodingUnavailableError(
-            f"A worker has no shared memory for {size:,.0f} MB of frames: {error}. Use fewer workers (num_workers, "
-            "dataloader_num_workers) or smaller batches, or give the container more shared memory (docker run "
-            "--shm-size=8g)."
-        ) from error
+        size = math.ceil(sum(tensor.nbytes for tensor in tensors) / 2**20)
+        raise _no_shared_memory(f"{size:,} MB of frames", error) from error
     return batch
+
+
+def check_queues_of_workers(num_workers: int) -> None:
+    """Refuse workers whose queues find no shared memory, which are made before any batch is.
+
+    Called before a `DataLoader` is asked for its iterator: that would end in an error without a word of it, and print
+    a traceback of the iterator that is not whole.
+
+    Raises:
+        DecodingUnavailableError: there is not enough of it.
+    """
+    if num_workers == 0:
+        return
+    try:
+        # As the iterator holds them: for results and for each worker's clips, and what says that all is done.
+        queues: list[Any] = [multiprocessing.Queue() for _ in range(1 + num_workers)]
+        multiprocessing.Event()
+    except OSError as error:
+        raise _no_shared_memory("the queue of its batches", error) from error
+    for queue in queues:
+        queue.close()
+
+
+def _no_shared_memory(what: str, error: Exception) -> DecodingUnavailableError:
+    return DecodingUnavailableError(
+        f"A worker has no shared memory for {what}: {error}. Use fewer workers (num_workers, "
+        "dataloader_num_workers) or smaller batches, or give the container more shared memory (docker run "
+        "--shm-size=8g)."
+    )

@@ -24,6 +24,7 @@ from froster_hf.data.video_table import table_fingerprint
 from froster_hf.processing.text_files import AnnotationError
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.video.decoding import DecodingUnavailableError
+from froster_hf.video.workers import share_batch
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +210,9 @@ def test_a_worker_without_shared_memory_for_its_batch_ends_the_work_and_is_not_w
     ) as caught:
         next(iter(DataLoader(clips, num_workers=1, collate_fn=collate_clips)))
     assert describe_error(caught.value).startswith("A worker has no shared memory for")
+    monkeypatch.setattr("froster_hf.video.workers.get_worker_info", object)
+    with pytest.raises(DecodingUnavailableError, match=" for 1 MB of frames"):
+        share_batch({"pixel_values_videos": torch.zeros(1)})
 
 
 def stored_table(videos, feature, labels=(0, 1)) -> Dataset:

@@ -1,7 +1,10 @@
 """One video that cannot be read costs one answer: in lists and streams, for every batch size, with workers."""
 
+import errno
 import gc
 import io
+import multiprocessing.synchronize
+import os
 import re
 import weakref
 import zlib
@@ -268,6 +271,19 @@ def test_a_worker_without_shared_memory_for_its_batch_is_not_waited_for(classify
     monkeypatch.setattr(torch.Tensor, "share_memory_", fail)
     with pytest.raises(DecodingUnavailableError, match="A worker has no shared memory"):
         classify([BIKES, BIKES], LABELS, on_error="return", num_workers=1, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_workers_whose_queues_find_no_shared_memory_are_refused(classify, monkeypatch, number):
+    """As with a /dev/shm that is full or read-only."""
+
+    def make(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(multiprocessing.synchronize._multiprocessing, "SemLock", make)
+    with pytest.raises(DecodingUnavailableError, match=r"A worker has no shared memory for the queue .*--shm-size=8g"):
+        classify([BIKES, BIKES], LABELS, num_workers=1)
+    assert len(classify([BIKES, BIKES], LABELS)) == 2
 
 
 @pytest.mark.parametrize("function", ["softmax", "evidence", "none"])
