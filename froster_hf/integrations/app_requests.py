@@ -73,6 +73,9 @@ ROUTES = {
 UPLOAD = "/gradio_api/upload"
 # Two lists of labels, each character in an escape of JSON.
 MOST_QUESTION_BYTES = 2 * 2**20
+# Of a question, so much is held in memory while it arrives, for every connection at once: most have a few labels. A
+# longer one waits on the disk for its turn.
+SHORT_QUESTION_BYTES = 2**14
 # Of a question's JSON: values of any kind, and characters of each name of a session or an event. Gradio keeps both for
 # thousands of sessions, whether somebody waits for the answers or not.
 MOST_QUESTION_VALUES = 1000
@@ -83,8 +86,8 @@ _SINGLE_RANGE = re.compile(rb"bytes=[0-9]{0,18}-[0-9]{0,18}")
 # Characters of a path, which ends with the name of a file at most, and of what is behind "?": both are kept of a
 # question that waits.
 LONGEST_PATH = 2048
-# What uploads, and pictures that were made of them, take of the disk until they are deleted, in uploads of the largest
-# size; a file counts as this many bytes at least.
+# What uploads, pictures that were made of them, and long questions take of the disk until they are deleted, in uploads
+# of the largest size; a file counts as this many bytes at least.
 MOST_UPLOADS = 16
 LEAST_FILE_BYTES = 2**16
 # So much of a form has to come within this time, again and again: who holds a connection open holds no room for long.
@@ -397,7 +400,7 @@ class _TooSlowError(Exception):
 
 
 async def _chunks(receive: Any) -> AsyncIterator[bytes]:
-    """The body of a request, as it comes.
+    """The body of a request, as it comes; what is taken of it is not held while the next part is waited for.
 
     Raises:
         _DisconnectedError: it breaks off.
@@ -412,11 +415,12 @@ async def _chunks(receive: Any) -> AsyncIterator[bytes]:
             raise _TooSlowError from error
         if message["type"] == "http.disconnect":
             raise _DisconnectedError
-        chunk, more = message.get("body", b""), message.get("more_body", False)
+        chunk, more = message.pop("body", b""), message.get("more_body", False)
         progress += len(chunk)
         if progress >= LEAST_PROGRESS_BYTES:
             until, progress = clock() + PROGRESS_SECONDS, 0
         yield chunk
+        del chunk
 
 
 class _NoQuestionError(Exception):
@@ -433,14 +437,14 @@ REFUSED = {
     414: b"URI Too Long",
     421: b"The app is not asked by its own name: open it as localhost, or start it with --name and this one.",
     500: b"The server failed.",
-    507: b"The server has no room for this upload. Try again later.",
+    507: b"The server has no room for this request. Try again later.",
 }
 
 
 class GuardedServer:
     """Serves the routes that the page needs, ends a request that fails, and tells browsers to ask no other machine.
 
-    All uploads together have the room of `MOST_UPLOADS` of the largest ones.
+    All uploads together, and what has arrived of long questions, have the room of `MOST_UPLOADS` of the largest ones.
 
     For an app of yours: `gradio.mount_gradio_app(yours, build_app(...), path="/froster",
     app_kwargs={"middleware": [starlette.middleware.Middleware(GuardedServer)]})`.
@@ -461,7 +465,7 @@ class GuardedServer:
         names: Sequence[str] | None = None,
     ):
         self.app, self.max_upload_bytes, self.folder, self.names = app, max_upload_bytes, folder, names
-        self._reading_form = asyncio.Lock()
+        self._reading_form, self._reading_question = asyncio.Lock(), asyncio.Lock()
         # Of what arrives, of what is kept, and of all that has ever arrived.
         self._arriving_bytes = self._kept_bytes = self._ended_bytes = 0
 
@@ -517,26 +521,56 @@ class GuardedServer:
     @staticmethod
     def _status_of(error: Exception) -> int:
         """The HTTP status of what ends a request."""
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
+        # What waits on the disk takes a descriptor beside that of its connection.
+        if isinstance(error, OSError) and error.errno in (*NO_ROOM, errno.EMFILE, errno.ENFILE):
             return 507
         return {_TooSlowError: 408, _NoQuestionError: 400}.get(type(error), 500)
 
     async def _question(self, scope: Any, receive: Any, send: Any) -> None:
         """Hand a question on when it is there as a whole, and is one.
 
+        Long ones wait on the disk, and are in memory one at a time: whoever holds many, that go on slowly or all come
+        at once, takes no memory and no short question's turn.
+
         Raises:
             _NoQuestionError: it is none.
+            OSError: it would take more of the disk than all uploads and questions together may.
             _TooSlowError: it has made too little progress.
         """
-        content = bytearray()
-        try:
-            async for chunk in _chunks(receive):
-                content += chunk
-        except _DisconnectedError:
-            return
-        if not is_question(bytes(content)):
+        size = on_disk = 0
+        answer: list[Any] = []
+
+        async def keep(message: Any) -> None:
+            answer.append(message)
+
+        with tempfile.SpooledTemporaryFile(SHORT_QUESTION_BYTES, dir=self._made_folder()) as body:
+            try:
+                async for chunk in _chunks(receive):
+                    size += len(chunk)
+                    if size > SHORT_QUESTION_BYTES:
+                        more, on_disk = size - on_disk, size
+                        await self._take_room(more)
+                    body.write(chunk)
+                    del chunk
+                body.seek(0)
+                if not on_disk:
+                    await self._ask(body.read(), scope, receive, send)
+                    return
+                async with self._reading_question:
+                    await self._ask(body.read(), scope, receive, keep)
+            except _DisconnectedError:
+                return
+            finally:
+                self._arriving_bytes -= on_disk
+        # Whoever reads it slowly keeps no other from being asked.
+        for message in answer:
+            await send(message)
+
+    async def _ask(self, content: bytes, scope: Any, receive: Any, send: Any) -> None:
+        """Hand on a question that is there as a whole."""
+        if not is_question(content):
             raise _NoQuestionError
-        message: Any = {"type": "http.request", "body": bytes(content), "more_body": False}
+        message: Any = {"type": "http.request", "body": content, "more_body": False}
 
         async def receive_again() -> Any:
             nonlocal message
@@ -566,16 +600,13 @@ class GuardedServer:
         await self._measure()
         self._refuse_beyond_room(max(int(dict(scope["headers"])[b"content-length"]), LEAST_FILE_BYTES))
         size = 0
-        # Systems clean away temporary folders that nothing has touched for days.
-        with tempfile.TemporaryFile(dir=self.folder and make_folder(self.folder, mode=0o700)) as body:
+        with tempfile.TemporaryFile(dir=self._made_folder()) as body:
             try:
                 async for chunk in _chunks(receive):
                     size += len(chunk)
-                    self._arriving_bytes += len(chunk)
-                    if self._is_beyond_room():
-                        await self._measure()
-                        self._refuse_beyond_room()
+                    await self._take_room(len(chunk))
                     body.write(chunk)
+                    del chunk
                 await self._hand_on(body, size, scope, receive, send)
             except _DisconnectedError:
                 return
@@ -584,6 +615,21 @@ class GuardedServer:
                 # What became of it is not known until it is measured.
                 self._ended_bytes += max(size, LEAST_FILE_BYTES)
                 self._kept_bytes += max(size, LEAST_FILE_BYTES)
+
+    def _made_folder(self) -> Any:
+        """Where what arrives waits; systems clean away temporary folders that nothing has touched for days."""
+        return self.folder and make_folder(self.folder, mode=0o700)
+
+    async def _take_room(self, size: int) -> None:
+        """Count what arrives and goes to the disk, until whoever received it counts it off.
+
+        Raises:
+            OSError: it would take more of the disk than all together may.
+        """
+        self._arriving_bytes += size
+        if self._is_beyond_room():
+            await self._measure()
+            self._refuse_beyond_room()
 
     async def _measure(self) -> None:
         """Look at what uploads take of the disk, and what was made of them."""

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 import types
 import urllib.error
 import urllib.request
@@ -46,6 +48,7 @@ from froster_hf.integrations import app as app_module  # noqa: E402
 from froster_hf.integrations.app import WINDOWS, Answering, AppExample, build_app, served_app  # noqa: E402
 from froster_hf.integrations.app_requests import (  # noqa: E402
     LEAST_FILE_BYTES,
+    MOST_QUESTION_BYTES,
     MOST_UPLOADS,
     GuardedServer,
     SessionMessages,
@@ -767,7 +770,7 @@ def test_an_upload_that_the_disk_does_not_take_is_told_and_leaves_nothing(addres
     monkeypatch.setattr("froster_hf.integrations.app_requests.tempfile.TemporaryFile", lambda dir: Full())
     headers = {"Content-Type": "multipart/form-data; boundary=B"}
     status, told = answered(urllib.request.Request(f"{address}gradio_api/upload", FORM, headers))
-    assert (status, told) == (507, b"The server has no room for this upload. Try again later.")
+    assert (status, told) == (507, b"The server has no room for this request. Try again later.")
     assert capfd.readouterr() == ("", "")
 
 
@@ -820,7 +823,7 @@ def test_all_uploads_together_have_a_bound_and_who_finds_no_room_is_told(kind, c
             with (kept / f"{number}.mp4").open("wb") as file:
                 file.truncate(room + 2**20 if kind == "large" else 1)
         capfd.readouterr()
-        assert upload(address) == (507, b"The server has no room for this upload. Try again later.")
+        assert upload(address) == (507, b"The server has no room for this request. Try again later.")
         assert {path for path in kept.parent.rglob("*") if path.is_file()} == set(kept.iterdir())
         shutil.rmtree(kept)
         assert upload(address)[0] == 200
@@ -835,6 +838,7 @@ class Uploads:
     """
 
     size = 2**20
+    path = "/gradio_api/upload"
 
     def __init__(self, folder: Path):
         self.statuses: list[int] = []
@@ -863,7 +867,7 @@ class Uploads:
             return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
 
         headers = [(b"content-length", str(self.size).encode())]
-        scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": headers}
+        scope = {"type": "http", "method": "POST", "path": self.path, "headers": headers}
         await self.server(scope, receive, self.send)
 
 
@@ -886,6 +890,73 @@ def test_what_has_arrived_of_uploads_takes_room_until_they_end(tmp_path):
         assert uploads.statuses[-1] == 200
 
     asyncio.run(fill())
+
+
+def test_long_questions_that_are_not_whole_wait_on_the_disk(tmp_path):
+    """Each may have 2 MB, and there are as many at once as connections."""
+    number, size = 30, 2**19
+    start, end = b'{"data": ["', b'"]}'
+    chunk = bytes(size).replace(b"\0", b"x")
+    asked, most = [], 0
+
+    async def ask():
+        nonlocal most
+
+        async def keep(scope, receive, send):
+            asked.append((await receive())["body"])
+            await asyncio.sleep(0)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"ok"})
+
+        questions, rest, arrived = Uploads(tmp_path), asyncio.Event(), asyncio.Semaphore(0)
+        questions.path, questions.server.app = "/gradio_api/queue/join", keep
+        tracemalloc.start()
+        waiting = [
+            asyncio.create_task(questions.upload(start, chunk, end, rest=rest, arrived=arrived)) for _ in range(number)
+        ]
+        for _ in waiting:
+            await arrived.acquire()
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert questions.server._arriving_bytes == number * (len(start) + size)
+        await questions.upload(b'{"data": ["short"]}')
+        assert questions.statuses == [200]
+        rest.set()
+        await asyncio.gather(*waiting)
+        assert questions.statuses == [200] * (number + 1)
+        assert questions.server._arriving_bytes == 0
+
+    asyncio.run(ask())
+    assert asked == [b'{"data": ["short"]}'] + [start + chunk + end] * number
+    assert most < number * size / 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_holds_many_long_questions_keeps_no_short_one_from_being_answered(capfd):
+    """They take the room of uploads, and are told when there is none."""
+    with served_app(load_pipeline("small"), max_megabytes=MAX_MEGABYTES) as address, contextlib.ExitStack() as held:
+        host, port = urlsplit(address).hostname, urlsplit(address).port
+        request = (
+            f"POST /gradio_api/queue/join HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {MOST_QUESTION_BYTES}\r\n\r\n"
+        ).encode()
+        connections = []
+        for _ in range(MOST_UPLOADS):
+            connections.append(held.enter_context(socket.create_connection((host, port), timeout=30)))
+            with contextlib.suppress(OSError):  # It is refused before all of it has come.
+                connections[-1].sendall(request + bytes(MOST_QUESTION_BYTES - 1))
+        until = time.monotonic() + 60
+        while len(refused := select.select(connections, [], [], 1)[0]) < MOST_UPLOADS // 2 - 1:
+            assert time.monotonic() < until
+        for connection in refused:
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(12) == b"HTTP/1.1 507"
+        body = json.dumps({"data": [None, LABELS, False, None, None]}).encode()
+        call = f"{address}gradio_api/call/predict"
+        status, answer = answered(urllib.request.Request(call, body, {"Content-Type": "application/json"}))
+        assert status == 200
+        assert b"event: error" in answered(f"{call}/{json.loads(answer)['event_id']}")[1]
+        assert capfd.readouterr() == ("", "")
 
 
 def test_what_uploads_say_that_they_will_have_takes_no_room_from_others(tmp_path):
