@@ -81,6 +81,8 @@ SHORT_QUESTION_BYTES = 2**14
 MOST_QUESTION_VALUES = 1000
 LONGEST_NAME = 64
 NAMES = ("session_hash", "event_id", "trigger_id", "oauth_token")
+# Of a session that nobody reads. As many questions as may wait have some hundred, most of which say how long it takes.
+MOST_MESSAGES = 512
 # Gradio takes every other `Range` apart as if it were one.
 _SINGLE_RANGE = re.compile(rb"bytes=[0-9]{0,18}-[0-9]{0,18}")
 # Characters of a path, which ends with the name of a file at most, and of what is behind "?": both are kept of a
@@ -132,6 +134,15 @@ def guarded_blocks(gr: Any) -> Any:
     return GuardedBlocks
 
 
+class LatestMessages(asyncio.Queue[Any]):
+    """The messages of a session, of which the oldest go where nobody reads them: it may ask on for ever."""
+
+    def _put(self, item: Any) -> None:
+        if self.qsize() >= MOST_MESSAGES:
+            self.get_nowait()
+        super()._put(item)
+
+
 class SessionMessages(OrderedDict[str, "asyncio.Queue[Any]"]):
     """By session, the messages that wait to be fetched, in the place of Gradio's own table.
 
@@ -153,6 +164,7 @@ class SessionMessages(OrderedDict[str, "asyncio.Queue[Any]"]):
             idle = (other for other in self if other not in asking)
             for other in list(itertools.islice(idle, max(0, len(self) + 1 - self.most))):
                 del self[other]
+            messages = LatestMessages()
         super().__setitem__(session, messages)
 
     def __missing__(self, session: str) -> "asyncio.Queue[Any]":

@@ -48,9 +48,11 @@ from froster_hf.integrations import app as app_module  # noqa: E402
 from froster_hf.integrations.app import WINDOWS, Answering, AppExample, build_app, served_app  # noqa: E402
 from froster_hf.integrations.app_requests import (  # noqa: E402
     LEAST_FILE_BYTES,
+    MOST_MESSAGES,
     MOST_QUESTION_BYTES,
     MOST_UPLOADS,
     GuardedServer,
+    LatestMessages,
     SessionMessages,
     one_line_of_full_descriptors,
     refused_status,
@@ -499,6 +501,15 @@ def test_messages_are_kept_for_sessions_that_ask_and_the_latest_others():
     assert list(kept) == ["b", "d", "f"]
     kept["a session that was forgotten"].put_nowait("a message")
     assert list(kept) == ["b", "d", "f"]
+
+
+def test_of_a_session_that_asks_on_and_reads_nothing_the_latest_messages_are_kept():
+    kept = SessionMessages(types.SimpleNamespace(event_ids_to_events={}), 2)
+    kept["a"] = asyncio.Queue()
+    for number in range(3 * MOST_MESSAGES):
+        kept["a"].put_nowait(number)
+    assert isinstance(kept["a"], LatestMessages)
+    assert [kept["a"].get_nowait() for _ in range(kept["a"].qsize())] == [*range(2 * MOST_MESSAGES, 3 * MOST_MESSAGES)]
 
 
 def test_a_folder_of_uploads_that_the_system_has_cleaned_away_is_made_again(address):
