@@ -476,23 +476,22 @@ def check_before_loading(checkpoint: str | os.PathLike[str], **kwargs: Any) -> N
     """
     from .modeling.configuration_froster import FrosterConfig, refuse_many_new_parameters
 
-    # Fetched once: what is loaded next is of the same files.
-    names = [name for name in HUB_KEYWORDS if name != "force_download"]
-    where = {name: kwargs[name] for name in names if name in kwargs}
+    where = _places(kwargs)
     given = kwargs.get("adapter_kwargs") or {}
-    adapter = read_adapter(checkpoint, **where | {name: given[name] for name in names if name in given})
+    # transformers' Auto classes have found an adapter before, and hand on its base.
+    found = given.get("_adapter_model_path")
+    adapter = read_adapter(checkpoint if found is None else found, **where | _places(given))
     config = kwargs.get("config")
     if adapter is not None:
         # As transformers, which takes the model that an adapter's own folder lies in.
-        if not os.path.exists(os.path.join(checkpoint, CONFIG)):
+        if found is None and not os.path.exists(os.path.join(checkpoint, CONFIG)):
             checkpoint = adapter.base
         check_checkpoint_files(checkpoint, subfolder=where.get("subfolder"))
     elif kwargs.get("gguf_file") is not None:
         return
     if config is None or isinstance(config, str | os.PathLike):
         config = FrosterConfig.from_dict(FrosterConfig.get_config_dict(config or checkpoint, **where)[0])
-    elif not isinstance(config, FrosterConfig):  # of the repository's own code, where the caller lets it run
-        config = FrosterConfig.from_dict(config.to_dict())
+    config = _installed_config(config)
     if adapter is not None:
         with without_peft_warnings():
             refuse_oversized_adapter(config, adapter)
@@ -510,6 +509,36 @@ def check_before_loading(checkpoint: str | os.PathLike[str], **kwargs: Any) -> N
         prefix=f"{FrosterConfig.model_type}.",
         where=checkpoint,
     )
+
+
+def check_adapter_before_loading(name: str | os.PathLike[str], *, config: Any, **kwargs: Any) -> None:
+    """Hold an adapter to what `load_adapter` of this package's models, which reads it next, could not bear.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        config: of the model that it is loaded into.
+        kwargs: of `load_adapter`; those that say which files are read count.
+
+    Raises:
+        ValueError: see `read_adapter` and `refuse_oversized_adapter`.
+    """
+    adapter = read_adapter(name, **_places(kwargs) | _places(kwargs.get("adapter_kwargs") or {}))
+    if adapter is not None:
+        with without_peft_warnings():
+            refuse_oversized_adapter(_installed_config(config), adapter)
+
+
+def _places(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of a loader that say where files are."""
+    # Fetched once: what is loaded next is of the same files.
+    return {name: kwargs[name] for name in HUB_KEYWORDS if name != "force_download" and name in kwargs}
+
+
+def _installed_config(config: Any) -> Any:
+    """A configuration as this package's, also one of the repository's own code, where the caller lets that run."""
+    from .modeling.configuration_froster import FrosterConfig
+
+    return config if isinstance(config, FrosterConfig) else FrosterConfig.from_dict(config.to_dict())
 
 
 def refuse_foreign_parts(checkpoint: str | os.PathLike[str], *, revision: str | None = None) -> dict[str, Any]:

@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForVideoClassification, CLIPModel, CLIPProcessor, PreTrainedModel, pipeline
+from transformers import (
+    AutoModel,
+    AutoModelForVideoClassification,
+    CLIPModel,
+    CLIPProcessor,
+    PreTrainedModel,
+    pipeline,
+)
+from transformers.integrations import PeftAdapterMixin
 
-from froster_hf import FrosterForVideoClassification, checkpoint_loading
+from froster_hf import FrosterForVideoClassification, FrosterModel, checkpoint_loading
 from froster_hf.adapters import check_adapter_config
 from froster_hf.assets import SMALL_CLIP
 from froster_hf.checkpoint_loading import SHIPPED_CHECKPOINTS, load_installed
@@ -467,6 +475,15 @@ def test_an_adapter_of_an_adapter_and_an_adapter_beside_a_model_are_refused(adap
         load_installed(folder, device="cpu", dtype="auto")
 
 
+LOADERS = {
+    "own": FrosterForVideoClassification.from_pretrained,
+    "auto": AutoModelForVideoClassification.from_pretrained,
+    "auto of the base": AutoModel.from_pretrained,
+    "pipeline": lambda folder: pipeline(TASK, model=str(folder), processor=tiny_processor()),
+}
+
+
+@pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -477,7 +494,7 @@ def test_an_adapter_of_an_adapter_and_an_adapter_beside_a_model_are_refused(adap
         ({"base_model_name_or_path": "below"}, "outside of the checkpoint's folder"),
     ],
 )
-def test_models_read_no_adapter_that_is_refused(adapter, base, tmp_path, monkeypatch, changed, message):
+def test_models_read_no_adapter_that_is_refused(adapter, base, tmp_path, monkeypatch, changed, message, load):
     monkeypatch.chdir(tmp_path)
     folder, below = shutil.copytree(adapter[0], tmp_path / "own"), shutil.copytree(base, tmp_path / "below")
     (below / "merges.txt").symlink_to("/etc/hostname")
@@ -485,7 +502,18 @@ def test_models_read_no_adapter_that_is_refused(adapter, base, tmp_path, monkeyp
     (folder / "adapter_config.json").write_text(json.dumps({**content, **changed}))
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", None)
     with pytest.raises(ValueError, match=message):
-        FrosterForVideoClassification.from_pretrained(folder)
+        load(folder)
+
+
+@pytest.mark.parametrize("changed", [{"corda_config": {"a": 1}}, {"r": 4096}], ids=str)
+def test_no_adapter_that_is_refused_is_put_into_a_model(adapter, base, tmp_path, monkeypatch, changed):
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    content = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**content, **changed}))
+    monkeypatch.setattr(PeftAdapterMixin, "load_adapter", None)
+    for model in (FrosterForVideoClassification.from_pretrained(base), FrosterModel.from_pretrained(base)):
+        with pytest.raises(ValueError, match=r"is not let through|do not belong together"):
+            model.load_adapter(folder)
 
 
 def test_models_do_not_take_an_adapter_beside_them(adapter, base, tmp_path):
@@ -495,8 +523,9 @@ def test_models_do_not_take_an_adapter_beside_them(adapter, base, tmp_path):
         FrosterForVideoClassification.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("model_class", [FrosterForVideoClassification, AutoModelForVideoClassification])
 @pytest.mark.parametrize("place", ["alone", "subfolder of its own", "folder of its base"])
-def test_models_read_an_honest_adapter(adapter, base, tmp_path, place):
+def test_models_read_an_honest_adapter(adapter, base, tmp_path, place, model_class):
     folder, options = adapter[0], {}
     if place != "alone":
         options = {"adapter_kwargs": {"subfolder": "below"}}
@@ -507,7 +536,7 @@ def test_models_read_an_honest_adapter(adapter, base, tmp_path, place):
         content = json.loads((folder / "below" / "adapter_config.json").read_text())
         content["base_model_name_or_path"] = "nobody/has-it"
         (folder / "below" / "adapter_config.json").write_text(json.dumps(content))
-    model = FrosterForVideoClassification.from_pretrained(folder, **options)
+    model = model_class.from_pretrained(folder, **options)
     classify = pipeline(TASK, model=model.eval(), processor=tiny_processor(), device="cpu")
     assert answers(classify) == pytest.approx(adapter[1], abs=1e-6)
 

@@ -332,16 +332,13 @@ def _same_weights(fingerprint: str | None, other: str | None) -> bool:
     return any(map(str.__eq__, fingerprint.split(" "), other.split(" ")))
 
 
-def _check_before_loading(source: str | os.PathLike | None, **kwargs) -> None:
-    """Hold a checkpoint's files to the package's rules, which there are not where only a copy of this file is."""
-    if source is None:
-        return
+def _package_rules() -> Any:
+    """The module of the package's rules for checkpoints; `None` where only a copy of this file is."""
     # By name: transformers' loader of remote code demands whatever an import statement names.
     try:
-        loading = importlib.import_module("froster_hf.checkpoint_loading")
+        return importlib.import_module("froster_hf.checkpoint_loading")
     except ModuleNotFoundError:
-        return
-    loading.check_before_loading(source, **kwargs)
+        return None
 
 
 class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
@@ -375,7 +372,9 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
                 round, a file of the folder that leads out of it, pickled weights that take more than they hold, or
                 an adapter of PEFT that is not of plain settings, or larger than its file.
         """
-        _check_before_loading(pretrained_model_name_or_path, **kwargs)
+        rules = _package_rules()
+        if rules is not None and pretrained_model_name_or_path is not None:
+            rules.check_before_loading(pretrained_model_name_or_path, **kwargs)
         if kwargs.pop("output_loading_info", False):
             return super().from_pretrained(
                 pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
@@ -416,6 +415,18 @@ class FrosterPreTrainedModel(GuardedInitialization, PreTrainedModel):
                     "was asked for."
                 )
         return model
+
+    def load_adapter(self, peft_model_id=None, *args, **kwargs):
+        """As in transformers, but an adapter is held to the rules of `from_pretrained` first.
+
+        Raises:
+            ValueError: the adapter is not of plain settings, or larger than its file.
+        """
+        rules = _package_rules()
+        # `from_pretrained`, which has looked at it, hands on how it loads.
+        if rules is not None and peft_model_id is not None and kwargs.get("load_config") is None:
+            rules.check_adapter_before_loading(peft_model_id, config=self.config, **kwargs)
+        return super().load_adapter(peft_model_id, *args, **kwargs)
 
     @staticmethod
     def _load_pretrained_model(*args, **kwargs):
