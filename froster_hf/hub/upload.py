@@ -76,8 +76,8 @@ def push_folder(
     refuse_foreign_code(folder, [path for path in read if path.name not in VOCABULARIES])
     check_processor_files(folder)
     _refuse_other_kernels(folder / CONFIG)
-    for name in ("modules.json", "sentence_bert_config.json"):
-        _refuse_other_modules(folder / name)
+    for name in SENTENCE_TRANSFORMERS_FILES:
+        _refuse_other_settings(folder / name)
     _refuse_bad_metadata(folder / CARD_FILE)
     if programs := sorted(path.name for path in folder.glob(PROGRAMS)):
         warnings.warn(
@@ -113,9 +113,9 @@ def _refuse_other_kernels(file: Path) -> None:
         )
 
 
-def _refuse_other_modules(file: Path) -> None:
-    """Refuse modules of Sentence Transformers, or arguments for their loaders, that no export names; they may be code
-    of any repository.
+def _refuse_other_settings(file: Path) -> None:
+    """Refuse settings of Sentence Transformers that no export has: modules and arguments for their loaders may be code
+    of any repository, and prompts would go before every text.
 
     Raises:
         ValueError: there are some.

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import HfApi, ModelCard
 
 from froster_hf.hub import export_checkpoint, push_folder
+from froster_hf.hub.export_folder import SENTENCE_TRANSFORMERS_FILES
 from froster_hf.printing import printable
 from froster_hf.weights_license import MAX_BYTES
 from tests.fixtures.real_videos import REAL_VIDEOS
@@ -200,6 +201,18 @@ def test_a_file_that_names_something_else_to_load_is_refused_and_not_uploaded(ch
     (folder / name).write_text(json.dumps(stored | fields))
     api = FakeApi()
     with pytest.raises(ValueError, match="|".join((next(iter(fields)), "_attn_implementation"))):
+        push_folder(folder, REPO, api=api)
+    assert not api.calls
+
+
+@pytest.mark.parametrize("name", SENTENCE_TRANSFORMERS_FILES)
+def test_settings_of_sentence_transformers_that_no_export_has_are_not_uploaded(checkpoint, tmp_path, name):
+    folder = export_checkpoint(checkpoint, tmp_path / "out").folder
+    stored = json.loads((folder / name).read_text())
+    changed = [*stored, *stored] if isinstance(stored, list) else {**stored, "prompts": {"query": "something else "}}
+    (folder / name).write_text(json.dumps(changed))
+    api = FakeApi()
+    with pytest.raises(ValueError, match=f"{re.escape(name)} has other modules or settings than an export has"):
         push_folder(folder, REPO, api=api)
     assert not api.calls
 
