@@ -29,6 +29,10 @@ KNOWN_FIELDS = frozenset({*range(1, 6), *range(7, 17), 19, 21})
 # are stated.
 KNOWN_FRAGMENT_FIELDS = frozenset(range(1, 5))
 KNOWN_FILE_FIELDS = frozenset(range(1, 7))
+# Of a column: its name, number, parent, type and encoding.
+KNOWN_COLUMN_FIELDS = frozenset({2, 3, 4, 5, 7})
+# Types of an index's columns; LanceDB follows those within others by recursion.
+COLUMN_TYPES = re.compile(rb"string|double|binary|fixed_size_list:float:[1-9][0-9]{0,8}")
 # Bits of the two fields of a manifest that say what its reader and its writer have to know: deletions, the second
 # format of data files, and settings of the table.
 FLAGS, KNOWN_FLAGS = (9, 10), 1 | 4 | 8
@@ -46,10 +50,10 @@ _FOOTER_BYTES = 16
 _DATA_FOOTER_BYTES = 40
 # Of a column or a buffer in the tables of a data file: its place and size.
 _ENTRY_BYTES = 16
-# The fields of a manifest, of its fragments, of their data files and of their deletions.
+# The fields of a manifest, of its fragments, of its columns, of the data files of fragments and of their deletions.
 COLUMN, FRAGMENT, VERSION = 1, 2, 3
 FRAGMENT_ID, DATA_FILE, DELETIONS, NUM_ROWS = 1, 2, 3, 4
-FILE_NAME, NUM_DELETED = 1, 4
+COLUMN_TYPE, FILE_NAME, NUM_DELETED = 5, 1, 4
 _FIXED_BYTES = {1: 8, 5: 4}
 
 
@@ -155,6 +159,8 @@ def _check_manifest(content: bytes, name: str) -> None:
         num_columns += field == COLUMN
         if num_columns > MOST_COLUMNS:
             raise ValueError(f"{name} has more columns than an index, which has {MOST_COLUMNS}")
+        if field == COLUMN:
+            _check_column(value, name)
         if field in FLAGS and (not isinstance(value, int) or value & ~KNOWN_FLAGS):
             raise ValueError(f"{name} asks for more than an index does of whoever reads it (field {field})")
         if field == FRAGMENT:
@@ -164,6 +170,14 @@ def _check_manifest(content: bytes, name: str) -> None:
             ids.add(fragment_id)
             if len(ids) > MOST_FRAGMENTS:
                 raise ValueError(f"{name} has more than {MOST_FRAGMENTS} fragments")
+
+
+def _check_column(column: int | bytes, name: str) -> None:
+    for field, value in _message(column, name):
+        if field not in KNOWN_COLUMN_FIELDS:
+            raise ValueError(f"{name} has a column with more than those of an index (field {field})")
+        if field == COLUMN_TYPE and not (isinstance(value, bytes) and COLUMN_TYPES.fullmatch(value)):
+            raise ValueError(f"{name} has a column of another type than those of an index")
 
 
 def _check_fragment(fragment: int | bytes, name: str) -> int:

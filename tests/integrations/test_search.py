@@ -648,6 +648,15 @@ def fragment(content: bytes) -> bytes:
     return b"\x12" + varint(len(content)) + content
 
 
+def with_column(message: bytes, content: bytes) -> bytes:
+    """Another column in the place of the first one, with which a manifest begins."""
+    return b"\x0a" + varint(len(content)) + content + message[2 + message[1] :]
+
+
+def type_of_column(name: bytes) -> bytes:
+    return b"\x12\x05video\x2a" + varint(len(name)) + name
+
+
 BASE_PATH = b"\x08\x01\x18\x01\x22\x15s3://somebodys/bucket"
 
 
@@ -677,6 +686,15 @@ BASE_PATH = b"\x08\x01\x18\x01\x22\x15s3://somebodys/bucket"
         ),
         # A column within another, and rows with numbers of their own.
         (lambda message: message + b"\x0a\x02\x20\x00", "more columns than an index, which has 6"),
+        *(
+            (lambda message, name=name: with_column(message, type_of_column(name)), "a column of another type than")
+            for name in (
+                b"fixed_size_list:" * 3000 + b"float" + b":128" * 3000,
+                *(b"fixed_size_list:fixed_size_list:float:2:2", b"list", b"struct", b"string\n", b"", b"\xff"),
+            )
+        ),
+        (lambda message: with_column(message, b"\x28\x01"), "a column of another type than"),
+        (lambda message: with_column(message, type_of_column(b"string") + b"\x52\x00"), r"a column .* \(field 10\)"),
         (lambda message: message + b"\x48\x02", r"asks for more than an index does .* \(field 9\)"),
         (lambda message: message + fragment(b"\x08\x07") * 2, "two fragments of the number 7"),
         (lambda message: message + fragment(b"\x08\x07\x20" + varint(2**32)), r"none has \(field 4\)"),
@@ -846,10 +864,11 @@ def test_a_probe_of_whole_numbers_is_that_of_another_model(classify, index_of_on
         search_videos(forged, "a star", classify=classify)
 
 
-def test_columns_of_other_types_are_refused(index_of_one, tmp_path):
+@pytest.mark.parametrize(("value", "message"), [(0.5, "or of other types"), (7, "a column of another type than")])
+def test_columns_of_other_types_are_refused(index_of_one, tmp_path, value, message):
     pyarrow = pytest.importorskip("pyarrow")
-    numbers = pyarrow.array([7] * len(open_index(index_of_one)))
-    with pytest.raises(SearchIndexError, match="or of other types"):
+    numbers = pyarrow.array([value] * len(open_index(index_of_one)))
+    with pytest.raises(SearchIndexError, match=message):
         open_index(copy_with(index_of_one, tmp_path / "index", video=numbers))
 
 
