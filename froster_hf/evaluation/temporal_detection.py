@@ -19,7 +19,7 @@ from ..pipeline.many_videos import settings_of
 from ..pipeline.timeline_froster import TimelineSegment
 from ..printing import LONGEST_MESSAGE, json_text, one_line, printable
 from ..processes import refuse_several_processes
-from ..processing.text_files import read_json
+from ..processing.text_files import MAX_FILE_BYTES, read_json
 from ..settings import read_fields
 from ..video.decoding import VideoDecodeError
 from ..whole_files import make_folder, write_text_whole
@@ -37,6 +37,10 @@ MOST_CANDIDATES_OF_ALL = 200_000
 # Segments that are kept of all videos, until they are compared with the true ones: a share for each video, and of many
 # videos at least so many.
 MOST_KEPT, LEAST_KEPT_OF_A_VIDEO = 2**24, 2000
+# Characters of the reason why a video could not be read; those of all videos are kept, and reported.
+_LONGEST_ERROR = 2 * LONGEST_MESSAGE
+# The most of a stored video beside its segments, and of a segment beside its label.
+_OTHER_BYTES, _SEGMENT_BYTES = 2**17, 256
 # Classes times thresholds of IoU, each of which a report has.
 MOST_PRECISIONS = 2_000_000
 REPLACE = "replace the evaluation: `--overwrite`, `overwrite=True`."
@@ -207,6 +211,7 @@ def _predictions(
     """The segments of each video, or its error: read from the folder, or found now and written to it."""
     labels = frozenset(table.labels)
     most = max(MOST_KEPT // len(table.videos), LEAST_KEPT_OF_A_VIDEO)
+    most_bytes = _most_bytes(labels, most)
     # Beside each prediction: another evaluation may replace this one while it runs.
     evaluation = hashlib.sha256(json_text(header).encode()).hexdigest()
     file = make_folder(folder) / "header.json"
@@ -219,7 +224,14 @@ def _predictions(
         if not file.exists():
             found = _detect(classify, video, table.labels, protocol, most, options)
             write_text_whole(file, json_text(with_checksum({"video": name, "evaluation": evaluation, **found})) + "\n")
-        yield _stored_detection(file, name, labels, evaluation, most)
+        yield _stored_detection(file, name, labels, evaluation, most, most_bytes)
+
+
+def _most_bytes(labels: Collection[str], most: int) -> int:
+    """Of a stored video with so many segments."""
+    # A character takes at most twelve bytes of JSON.
+    longest = max(map(len, labels), default=0)
+    return min(_OTHER_BYTES + most * (_SEGMENT_BYTES + 12 * longest), MAX_FILE_BYTES)
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -229,21 +241,25 @@ def _object(file: Path) -> dict[str, Any]:
     return content
 
 
-def _stored_detection(file: Path, video: str, labels: Collection[str], evaluation: str, most: int) -> dict[str, Any]:
+def _stored_detection(
+    file: Path, video: str, labels: Collection[str], evaluation: str, most: int, most_bytes: int
+) -> dict[str, Any]:
     """What `_detect` has found, from its file.
 
     Raises:
         PredictionMismatchError: it was altered or damaged, or is another video's or evaluation's; names the file.
     """
-    entry = _object(file)
     try:
+        entry = read_json(file, max_bytes=most_bytes)
+        if not isinstance(entry, dict):
+            raise ValueError("it is not an object")
         check_checksum(entry)
         if entry["video"] != video:
             raise ValueError(f"it is of {printable(repr(entry['video']), limit=100)}, not of {printable(video)}")
         if entry["evaluation"] != evaluation:
             raise ValueError("it is of an evaluation of another model, or with other settings")
-        if not isinstance(entry.get("error", ""), str):
-            raise ValueError("`error` must be text")
+        if not isinstance(entry.get("error", ""), str) or len(entry.get("error", "")) > _LONGEST_ERROR:
+            raise ValueError(f"`error` must be text of at most {_LONGEST_ERROR:,} characters")
         segments = [] if "error" in entry else entry["segments"]
         if len(segments) > most:
             raise ValueError(f"{len(segments):,} segments are more than {most:,}, the most that are kept of a video")
@@ -291,7 +307,7 @@ def _detect(
                     DetectedSegment(video, segment.label, segment.start_seconds, segment.end_seconds, score)
                 )
     except (VideoDecodeError, _TooManyCandidatesError) as error:
-        return {"error": str(error)}
+        return {"error": one_line(str(error))[:_LONGEST_ERROR]}
     kept = suppress_overlapping(candidates, max_iou=protocol.max_overlap)
     if len(kept) > most:
         return {

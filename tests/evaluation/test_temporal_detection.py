@@ -33,9 +33,10 @@ from froster_hf.evaluation.segments import (
     suppress_overlapping,
     temporal_iou,
 )
-from froster_hf.evaluation.temporal_detection import _predictions, _stored_detection
+from froster_hf.evaluation.temporal_detection import _detect, _most_bytes, _predictions, _stored_detection
 from froster_hf.fingerprints import model_fingerprint
 from froster_hf.hub import read_measured_results
+from froster_hf.video.decoding import VideoDecodeError
 from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 from tests.fixtures.videos import VIDEO_KINDS, render_video
 
@@ -267,6 +268,8 @@ ALTERED = {
     "another video": lambda entry: with_checksum({**entry, "video": "w.mp4"}),
     "no video": lambda entry: with_checksum({name: value for name, value in entry.items() if name != "video"}),
     "more than are kept of a video": lambda entry: with_checksum({**entry, "segments": entry["segments"] * 2}),
+    "a long error": lambda entry: with_checksum({**entry, "error": "x" * 10_000}),
+    "a large file": lambda entry: with_checksum({**entry, "more": "x" * 2**18}),
     "a list": lambda entry: [entry],
     "no hash": lambda entry: {name: value for name, value in entry.items() if name != "sha256"},
 }
@@ -278,10 +281,33 @@ def test_altered_detections_are_an_error_that_names_the_file(tmp_path, change):
     sound = with_checksum({"video": "v.mp4", "evaluation": "a1", "duration_seconds": 2.0, "segments": [segment]})
     file = tmp_path / "000000.json"
     file.write_text(json.dumps(sound))
-    assert _stored_detection(file, "v.mp4", ["Zumba"], "a1", 1)["segments"] == [segment]
+    most = (1, _most_bytes(["Zumba"], 1))
+    assert _stored_detection(file, "v.mp4", ["Zumba"], "a1", *most)["segments"] == [segment]
     file.write_text(json.dumps(change(sound)))
     with pytest.raises(PredictionMismatchError, match=r"000000\.json is not a stored prediction"):
-        _stored_detection(file, "v.mp4", ["Zumba"], "a1", 1)
+        _stored_detection(file, "v.mp4", ["Zumba"], "a1", *most)
+
+
+def test_what_is_kept_of_a_video_is_read_again_however_it_is_called(tmp_path):
+    label, name = "\U0001f3a5" * 300, "\x1b" * 4000
+    score = -1.2345678901234567e-05
+    segments = [{"label": label, "start_seconds": score, "end_seconds": -score, "score": score}] * 100
+    stored = with_checksum({"video": name, "evaluation": "a" * 64, "duration_seconds": 2.0, "segments": segments})
+    file = tmp_path / "000000.json"
+    file.write_text(json.dumps(stored))
+    assert _stored_detection(file, name, [label], "a" * 64, 100, _most_bytes([label], 100))["segments"] == segments
+
+
+def test_a_long_reason_why_a_video_cannot_be_read_is_cut(tmp_path):
+    def fail(*_, **__):
+        raise VideoDecodeError("\x1b[2J\n" * 10_000)
+
+    found = _detect(SimpleNamespace(timeline=fail), "v.mp4", ["Zumba"], PROTOCOL, 1, {})
+    assert found["error"].isprintable()
+    stored = with_checksum({"video": "v.mp4", "evaluation": "a1", **found})
+    (tmp_path / "000000.json").write_text(json.dumps(stored))
+    most = (1, _most_bytes(["Zumba"], 1))
+    assert _stored_detection(tmp_path / "000000.json", "v.mp4", ["Zumba"], "a1", *most) == stored
 
 
 @pytest.mark.parametrize(

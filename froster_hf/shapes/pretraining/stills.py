@@ -26,6 +26,8 @@ from .recipe import RecipeStills
 _TRAINING, _HELD_OUT = range(2)
 _MEAN, _STD = (255 * torch.tensor(values)[:, None, None] for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
 
+# What `held_out_accuracy` measures.
+ACCURACIES = ("accuracy", "color_accuracy", "shape_accuracy")
 TEMPLATES = ("a photo of {}.", "{}")
 # Of the largest tensor of the held-out stills that are computed together; in single precision, 128 MB.
 _NUMBERS_AT_ONCE = 2**25
@@ -148,11 +150,12 @@ def held_out_accuracy(
     parts = held_out.stills.split(max(1, _NUMBERS_AT_ONCE // max(held_out.stills[0].numel(), num_tokens * widest)))
     found = torch.cat([_find(model, input_ids, stills) for stills in parts])
     labels = held_out.labels
-    return {
-        "accuracy": _share(found == labels),
-        "color_accuracy": _share(found // len(SHAPES) == labels // len(SHAPES)),
-        "shape_accuracy": _share(found % len(SHAPES) == labels % len(SHAPES)),
-    }
+    are_right = (
+        found == labels,
+        found // len(SHAPES) == labels // len(SHAPES),
+        found % len(SHAPES) == labels % len(SHAPES),
+    )
+    return dict(zip(ACCURACIES, map(_share, are_right), strict=True))
 
 
 def _find(model: CLIPModel, input_ids: Tensor, stills: Tensor) -> Tensor:

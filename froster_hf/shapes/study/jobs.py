@@ -44,6 +44,7 @@ from ...training.teacher import FrozenTeacher
 from ...training.trainer import FrosterTrainer
 from ...training.weights import interpolate
 from ...whole_files import make_folder, refuse_irregular, write_text_whole, written_whole
+from ..pretraining.stills import ACCURACIES
 from ..vocabulary import MovingShape
 from .plan import FROZEN, GRID_FIELDS, Variant
 from .worlds import (
@@ -64,6 +65,18 @@ from .worlds import (
 Metrics = dict[str, float]
 METRICS_FILE = "metrics.json"
 COMPARED, COMPARED_CLIPS = ("base_top1", "novel_top1", "hm"), ("accuracy",)
+# Shares of a side's clips that are right.
+MEASURES = (
+    "top1",
+    *("appearance", "motion"),  # the two halves of the answer
+    "direction",  # between a label and its opposite over clips and their reversals
+    "undirected",  # top-1 of the clips that are their own reversal
+    "speed",  # between a label and that of the other speed
+)
+# All that is measured, of models and of the CLIP of a world.
+MEASURED = {f"{side}_{name}" for side in (*SIDES, OUT_OF_CONTEXT) for name in MEASURES} | {"hm", *ACCURACIES}
+# A stored one has a kilobyte for each variant of a method; those of ten thousand jobs are held together.
+MAX_METRICS_BYTES = 2**16
 CLIP = "clip"
 _COUNTED_FRAMES, _COUNTED_SIDE = 8, 224
 
@@ -102,13 +115,7 @@ class SideScores:
         return SideScores(self.texts, self.num_labels, self.labels, forward, backward)
 
     def metrics(self) -> dict[str, float]:
-        """Shares of the clips that are right.
-
-        Returns:
-            `top1`; `appearance` and `motion`, the two halves of the answer; `direction`, between a label and its
-            opposite over clips and their reversals; `undirected`, top-1 of the clips that are their own reversal;
-            `speed`, between a label and that of the other speed. Without such clips, NaN.
-        """
+        """The shares of `MEASURES`, NaN where there are no such clips."""
         logits = self.forward[:, : self.num_labels]
         shapes = [MovingShape.from_label(text) for text in self.texts]
         pairs = [(shapes[answer], shapes[label]) for answer, label in zip(logits.argmax(1), self.labels)]
@@ -117,18 +124,19 @@ class SideScores:
         other_speed = _columns(self.texts, self.labels, other_speeds(self.texts))
         hurried = np.flatnonzero(other_speed >= 0)
         own, other = (self.forward[hurried, columns[hurried]] for columns in (self.labels, other_speed))
-        return {
-            "top1": top_k_accuracy(logits, self.labels, k=1),
-            "appearance": float(np.mean([(a.color, a.shape) == (b.color, b.shape) for a, b in pairs])),
-            "motion": float(np.mean([a.motion == b.motion for a, b in pairs])),
-            "direction": math.nan
+        values = (
+            top_k_accuracy(logits, self.labels, k=1),
+            float(np.mean([(a.color, a.shape) == (b.color, b.shape) for a, b in pairs])),
+            float(np.mean([a.motion == b.motion for a, b in pairs])),
+            math.nan
             if not len(self.backward)
             else direction_accuracy(
                 self.forward[directed], self.backward, own=self.labels[directed], opposite=opposite[directed]
             ),
-            "undirected": top_k_accuracy(logits[~directed], self.labels[~directed], k=1),
-            "speed": float((own > other).mean()) if len(hurried) else math.nan,
-        }
+            top_k_accuracy(logits[~directed], self.labels[~directed], k=1),
+            float((own > other).mean()) if len(hurried) else math.nan,
+        )
+        return dict(zip(MEASURES, values, strict=True))
 
     def save(self, file: Path) -> None:
         """Write `file`, a safetensors file: one that says more than it holds cannot be read."""
@@ -378,7 +386,8 @@ def stored_metrics(
     refuse_irregular(file)
     if not file.exists():
         return None
-    content = read_json(file, max_depth=3, finite=False)  # no speeds, no accuracy of theirs
+    # Worlds without speeds have no accuracy of theirs.
+    content = read_json(file, max_bytes=MAX_METRICS_BYTES, max_depth=3, finite=False)
     is_whole = isinstance(content, dict) and list(content) == list(names)
     if not is_whole or not all(_are_metrics(metrics, compared) for metrics in content.values()):
         raise ValueError(
@@ -389,10 +398,11 @@ def stored_metrics(
 
 
 def _are_metrics(metrics: Any, compared: Sequence[str]) -> bool:
-    """Shares by name, or NaN; those by which all methods are compared are there, never NaN, and fit each other."""
+    """Shares of `MEASURED`, or NaN; those by which all methods are compared are there, not NaN, and fit each other."""
     return (
         isinstance(metrics, dict)
-        and all(name.isidentifier() and type(value) in (int, float) for name, value in metrics.items())
+        and metrics.keys() <= MEASURED
+        and all(type(value) in (int, float) for value in metrics.values())
         and not any(value < 0 or value > 1 for value in metrics.values())
         and all(0 <= metrics.get(name, -1) <= 1 for name in compared)
         and ("hm" not in compared or math.isclose(metrics["hm"], _harmonic_mean(metrics), abs_tol=1e-9))

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from froster_hf.shapes.study.jobs import (
+    MAX_METRICS_BYTES,
     SideScores,
     direction_accuracy,
     gigaflops,
@@ -102,6 +103,8 @@ SHARES = '"base_top1": 0.5, "novel_top1": 0.5, "hm": 0.5'
             f'{{"plain": {{{SHARES}, "{name}": {value}}}}}'
             for name, value in (("motion", -3), ("base_direction", 7.5))
         ),
+        *(f'{{"plain": {{{SHARES}, "{name}": 0.5}}}}' for name in ("other", "base", "train_top1", "x" * 1000)),
+        f'{{"plain": {{{SHARES}}}}}{" " * MAX_METRICS_BYTES}',
         '{"plain": {"base_top1": 0.01, "novel_top1": 0.01, "hm": 0.99}}',
         *('{"plain": {}}', '{"plain": {"hm": 1}}', f'{{"plain": {{{SHARES}, "novel_motion": 1{"0" * 400}}}}}'),
     ],
