@@ -10,15 +10,14 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from decimal import Decimal
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from .files import is_hidden, is_video_name
+from .frame_names import in_order
 from .further_pictures import further_pictures
 from .geometry import check_pixels
 from .types import SystemLacksError, UnreadableVideoError, VideoLimits, path_error
@@ -33,17 +32,8 @@ IMAGE_FORMATS = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-# What may be numbers, versions or dates, and a decimal number as programs write those, without zeros at its end. So
-# 1.10 is the tenth of something.
-_DOTTED = re.compile(r"([0-9]+(?:\.[0-9]+)*)")
-_DECIMAL = re.compile(r"[0-9]+(?:\.(?:0|[0-9]*[1-9]))?")
-# What may be numbers with a sign, a decimal comma or an exponent (1e-05, as Python writes small ones), and is mostly
-# something else: shot 1-2, S01E02, 2024-01-05. A blank in front of all of them (video -1, video -2) makes no sign.
-_EXPONENT = r"(?:(?<![0-9A-Za-z.,]){sign}[0-9]+(?:[.,][0-9]+)?[eE][-+]?[0-9]{{1,4}}(?![0-9A-Za-z]))"
-_WRITTEN, _WRITTEN_APART = (
-    re.compile(rf"({_EXPONENT.format(sign=sign)}|{sign}[0-9]+(?:[.,][0-9]+)*)")
-    for sign in (rf"(?:(?<![^_=({blank}])[-+\u2212])?" for blank in (" ", ""))
-)
+# Others by which a frame may be called, which would be missing.
+_OTHER_PICTURES = (".avif", ".heic", ".heif", ".jfif", ".jpe", ".ppm")
 
 # MPO files, read as JPEG, are JPEG files with further pictures behind the first.
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
@@ -64,114 +54,43 @@ def image_files(folder: str, limits: VideoLimits) -> list[str]:
 
     Where the names are alike but for their numbers, 0.25 stands before 0.5, as of seconds.
 
-    Passed over: hidden files, such as the "._1.png" that macOS writes beside "1.png", other suffixes, folders.
+    Passed over: hidden files, such as the "._1.png" that macOS writes beside "1.png", folders, and files that are not
+    pictures by their suffix.
 
     Args:
         folder: path of the folder.
         limits: `max_frames` bounds their number.
 
     Raises:
-        UnreadableVideoError: the folder cannot be read, holds no image file, too many, or videos, or its names may be
-            read in two orders.
+        UnreadableVideoError: the folder cannot be read, holds no image file, too many, videos, pictures of other
+            formats, or two for one frame, or its names may be read in two orders.
     """
     try:
         with os.scandir(folder) as entries:
             listed = [entry for entry in entries if not is_hidden(entry.name)]
-            names = [entry.name for entry in listed if _is_image_file(entry)]
+            names = [entry.name for entry in listed if _is_image_file(entry, IMAGE_FORMATS)]
+            others = [entry.name for entry in listed if _is_image_file(entry, _OTHER_PICTURES)]
             videos = [entry.name for entry in listed if is_video_name(entry.name) and os.path.isfile(entry.path)]
     except OSError as error:
         raise path_error(error) from error
     if videos:
         # Its pictures are not frames of one video, but of something about them, such as a poster.
         raise UnreadableVideoError(f"it is a folder of videos, such as {videos[0]!r}, not of frames; give one of them")
+    if others:
+        raise UnreadableVideoError(
+            f"{min(others)!r} is a picture of another format than those of {', '.join(IMAGE_FORMATS)}; convert it, or "
+            "take it out"
+        )
     if not names:
         raise UnreadableVideoError("it holds no image files")
     limits.check("max_frames", len(names), f"it holds {len(names)} image files")
-    return [os.path.join(folder, name) for name in _in_order(names)]
+    return [os.path.join(folder, name) for name in in_order(names)]
 
 
-def _is_image_file(entry: os.DirEntry[str]) -> bool:
-    """Whether it is one by its name; so is a link whose file is not there, and no frame goes missing unseen."""
+def _is_image_file(entry: os.DirEntry[str], suffixes: Collection[str]) -> bool:
+    """Whether it has one of the suffixes, and is a file, or a link that leads nowhere: its frame is missed."""
     suffix = os.path.splitext(entry.name)[1].lower()
-    return suffix in IMAGE_FORMATS and (os.path.isfile(entry.path) or not os.path.exists(entry.path))
-
-
-def _in_order(names: list[str]) -> list[str]:
-    """The names of a folder's frames, sorted.
-
-    Raises:
-        UnreadableVideoError: a dot of theirs may be a decimal point or not, a comma too, a hyphen a sign or an "e" an
-            exponent, on which their order depends.
-    """
-    in_order = _by_dots(names)
-    as_written = _by_written_numbers(names)
-    if as_written is not None and as_written != in_order:
-        raise _two_orders(in_order, as_written, "signs, commas and exponents")
-    return in_order
-
-
-def _two_orders(names: list[str], others: list[str], marks: str) -> UnreadableVideoError:
-    first, second = next(pair for pair in zip(names, others) if pair[0] != pair[1])
-    return UnreadableVideoError(
-        f"whether {first!r} or {second!r} comes first cannot be told from their {marks}; number the frames, as in "
-        "0001.png, or set the seconds apart, as in video_0.25.png"
-    )
-
-
-def _by_written_numbers(names: list[str]) -> list[str] | None:
-    """The names by their numbers with signs, decimal commas and exponents; `None` where theirs have none of these, or
-    are alike in nothing else."""
-    stems = [os.path.splitext(name)[0] for name in names]
-    is_apart = all(re.search(r" [-\u2212][0-9]", stem) for stem in stems)
-    parts = [(_WRITTEN_APART if is_apart else _WRITTEN).split(stem) for stem in stems]
-    if len({tuple(part[::2]) for part in parts}) > 1:
-        return None
-    if not any(re.search(r"[^0-9.]", number) for part in parts for number in part[1::2]):
-        return None
-    keys: list[list[Any]] = [[] for _ in names]
-    for numbers in zip(*(part[1::2] for part in parts)):
-        plain = [number.replace("\u2212", "-") for number in numbers]
-        are_decimals = all(len(re.findall("[.,]", number)) < 2 for number in plain)
-        for key, number in zip(keys, plain):
-            key.append(
-                Decimal(number.replace(",", ".")) if are_decimals else tuple(map(int, re.findall("[0-9]+", number)))
-            )
-    return [name for _, name in sorted(zip(keys, names))]
-
-
-def _by_dots(names: list[str]) -> list[str]:
-    """The names by their numbers, of which those with dots may be seconds.
-
-    Raises:
-        UnreadableVideoError: a dot of theirs may be a decimal point or not, on which their order depends.
-    """
-    by_value = sorted(names, key=_numbers_by_value)
-    parts = [_DOTTED.split(os.path.splitext(name)[0]) for name in names]
-    if len({tuple(part[::2]) for part in parts}) > 1:
-        return by_value
-    keys: list[list[Any]] = [[] for _ in names]
-    certain = True
-    for numbers in zip(*(part[1::2] for part in parts)):
-        pieces = [number.split(".") for number in numbers]
-        seconds = [".".join(piece[-2:]) for piece in pieces]
-        # What all have in front, as of a video whose name ends in a number, may be a part of a version as well.
-        in_front = {tuple(piece[:-2]) for piece in pieces}
-        are_decimals = len(in_front) == 1 and all(map(_DECIMAL.fullmatch, seconds))
-        certain &= not are_decimals or in_front == {()}
-        for key, piece, second in zip(keys, pieces, seconds):
-            key.append(Decimal(second) if are_decimals else tuple(map(int, piece)))
-    in_order = [name for _, name in sorted(zip(keys, names))]
-    if not certain and in_order != by_value:
-        raise _two_orders(in_order, by_value, "dots")
-    return in_order
-
-
-def _numbers_by_value(name: str) -> tuple[list[str | int], str]:
-    """Sort key; the name itself decides between "1.png" and "01.png"."""
-    # Every second part is a run of digits.
-    parts: list[str | int] = list(re.split(r"([0-9]+)", name))
-    parts[1::2] = [int(digits) for digits in parts[1::2]]
-    return parts, name
+    return suffix in suffixes and (os.path.isfile(entry.path) or not os.path.exists(entry.path))
 
 
 def read_images(

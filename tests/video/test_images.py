@@ -15,6 +15,8 @@ from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from froster_hf.processing.video_processing_froster import read_video
 from froster_hf.video.decoding import VideoDecodeError, decode_image_files, decode_images
+from froster_hf.video.frame_names import in_order
+from froster_hf.video.types import UnreadableVideoError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -99,6 +101,78 @@ def test_digits_of_any_script_and_length_are_a_name(tmp_path):
     for name in names:
         picture(1).save(tmp_path / name, format="PNG")
     assert values(tmp_path) == [1] * len(names)
+
+
+ARABIC, FULL_WIDTH = (
+    str.maketrans("0123456789", digits)
+    for digits in (
+        "\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668\u0669",
+        "\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19",
+    )
+)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        # As file managers, browsers and cameras number further files.
+        ["img", "img1", "img2", "img10"],
+        ["img", "img (1)", "img (2)", "img (10)"],
+        ["img", "img-1", "img-2", "img-10"],
+        ["img", "img 2", "img 3", "img 10"],
+        # Of fixed width.
+        ["frame_0009", "frame_000a", "frame_000f", "frame_0010", "frame_001a"],
+        ["f1F", "f20", "f21", "f2A"],
+        ["12e4", "3e8a", "5e10"],
+        [f"frame_{number}".translate(ARABIC) for number in range(8, 12)],
+        [f"frame_{number}".translate(FULL_WIDTH) for number in range(8, 12)],
+        ["Frame1", "frame2", "Frame3"],
+        ["0,997", "0,998", "1,001"],
+        # A hyphen of all names.
+        ["-1", "-2", "-10"],
+        ["clip_-1", "clip_-2", "clip_-10"],
+        ["cam-1_t1", "cam-1_t2", "cam-1_t10"],
+        ["0.05", "0.5"],
+    ],
+)
+def test_numbers_that_can_be_read_in_one_way_are_read_so(names):
+    files = [f"{name}.png" for name in names]
+    assert in_order(files[::-1]) == files
+
+
+@pytest.mark.parametrize("number", ["{}", "{:06d}", "{:08x}", "{:.3f}"])
+def test_many_frames_are_sorted_in_a_moment(number):
+    files = [f"{'a' * 30}_{number.format(index)}.png" for index in range(20_000)]
+    assert in_order(files[::-1]) == files
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["00000.jpg", "00000.png", "00001.jpg", "00001.png"],
+        ["1.png", "2.png", "02.png"],
+        ["a0.png", "a1.png", "A1.png"],
+        ["1.png", "\uff11.png"],
+        ["000a.jpg", "000a.png", "0010.jpg", "0010.png"],
+    ],
+)
+def test_two_files_for_one_frame_are_refused_by_name(tmp_path, names):
+    for name in names:
+        picture(1).save(tmp_path / name)
+    with pytest.raises(VideoDecodeError, match=r"' and '.*are of one frame by their names"):
+        values(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["2.jfif", "2.JPE", "2.heic", "2.heif", "2.avif", "2.ppm", "2.gif"])
+def test_a_frame_of_another_format_is_not_passed_over(tmp_path, name):
+    picture(1).save(tmp_path / "1.jpg")
+    picture(3).save(tmp_path / "3.jpg")
+    (tmp_path / f"folder{Path(name).suffix}").mkdir()
+    (tmp_path / f".{name}").touch()
+    assert len(values(tmp_path)) == 2
+    (tmp_path / name).touch()
+    with pytest.raises(VideoDecodeError, match=f"{name!r}(, not of frames| is a picture of another format)"):
+        values(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
@@ -268,7 +342,6 @@ def test_paths_that_are_no_image_files_are_one_error(tmp_path, target):
         ["1,2,3", "1,2,10", "1,10,1"],
         ["clip_00:01,500", "clip_00:02,250"],
         ["t_+1", "t_+2", "t_+10"],
-        ["3e8a", "5e10", "12e4"],
     ],
 )
 def test_frames_that_are_called_by_their_seconds_are_in_the_order_of_these(tmp_path, names):
@@ -285,11 +358,22 @@ def test_frames_whose_order_depends_on_what_a_dot_is_are_refused(tmp_path):
         values(tmp_path)
 
 
+@pytest.mark.parametrize("names", [["998", "999", "1.000"], ["998", "999", "1,000"]])
+def test_frames_whose_order_depends_on_whether_thousands_are_set_apart_are_refused(names):
+    with pytest.raises(UnreadableVideoError, match="cannot be told from their dots and commas; number the frames"):
+        in_order([f"{name}.png" for name in names])
+
+
 @pytest.mark.parametrize(
     "names",
     [
         ["-2", "-1", "0", "1"],
-        ["frame_-2", "frame_-1"],
+        ["frame_-2", "frame_-1", "frame_0"],
+        ["t-2", "t-1", "t0"],
+        ["t-1", "t+1"],
+        ["frame [-1]", "frame [0]"],
+        ["frame.-1", "frame.0"],
+        ["t_\u20131", "t_1"],
         ["t=-0.5", "t=0.5"],
         ["t -1", "t 0"],
         ["t_\u22121", "t_1"],
