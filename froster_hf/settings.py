@@ -409,7 +409,9 @@ def _checked(hint: Any, value: Any, name: str, where: str) -> Any:
     if origin in (list, tuple):
         return origin(_checked(arguments[0], part, name, where) for part in value)
     if origin is dict:
-        return {key: _checked(arguments[1], part, f"{name}, {key}", where) for key, part in value.items()}
+        return {
+            key: _checked(arguments[1], part, f"{name}, {printable(str(key))}", where) for key, part in value.items()
+        }
     return value
 
 

@@ -2,14 +2,21 @@
 
 import json
 import logging
+import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import froster_hf
+from froster_hf import FrosterConfig, FrosterProcessor
 from froster_hf.cli.verbs.train import _messages_of_the_training
+from froster_hf.data.class_folders import read_video_folder
+from froster_hf.evaluation.predicting import refuse_mismatch
 from froster_hf.printing import (
     LONGEST_MESSAGE,
     LONGEST_NAME,
@@ -21,10 +28,74 @@ from froster_hf.printing import (
     one_line,
     printable,
 )
+from froster_hf.settings import check_fields
+from froster_hf.training.recipe_run import build_model, training_arguments
+from froster_hf.training.recipes import RecipeModel, load_recipe
+from froster_hf.training.run_identity import RunIdentity
+from tests.fixtures.dual_encoders import save_dual_encoder
+from tests.fixtures.tiny import save_tiny_checkpoint
 
 # Sets a terminal's title, rings, begins a line, turns the reading direction, and is no character at all.
 HOSTILE = "\x1b]0;title\x07\rtop\nnext\u202eback\udcff\x9b1m"
 ANYTHING = st.text(st.characters(exclude_categories=[]))
+
+
+def rewritten(file: Path, *keys: str, value: Any = HOSTILE) -> Path:
+    """The JSON file with another value at this place."""
+    content = json.loads(file.read_text()) if file.exists() else {}
+    section = content
+    for key in keys[:-1]:
+        section = section.setdefault(key, {})
+    section[keys[-1]] = value
+    file.write_text(json.dumps(content))
+    return file
+
+
+def load_processor(folder: Path, field: str, value: Any = HOSTILE) -> None:
+    save_tiny_checkpoint(folder)
+    rewritten(folder / "processor_config.json", "video_processor", field, value=value)
+    FrosterProcessor.from_pretrained(folder)
+
+
+def load_plain_processor(folder: Path, field: str) -> None:
+    save_dual_encoder("clip", folder)
+    rewritten(folder / "processor_config.json", "image_processor", field)
+    FrosterProcessor.from_dual_encoder(folder)
+
+
+def load_config(folder: Path, keys: tuple[str, ...], value: Any = HOSTILE) -> None:
+    save_tiny_checkpoint(folder)
+    rewritten(folder / "config.json", *keys, value=value)
+    FrosterConfig.from_pretrained(folder)
+
+
+def load_arguments(folder: Path, field: str) -> None:
+    file = rewritten(folder / "mine.yaml", "training", value={"use_cpu": True, field: HOSTILE[:-1]})
+    recipe = load_recipe(rewritten(file, "about", value="a"), [f"output_dir={folder}"])
+    training_arguments(recipe, num_clips=8)
+
+
+def load_checkpoint_of_a_recipe(folder: Path) -> None:
+    build_model(RecipeModel(checkpoint=f"{folder}/{HOSTILE}"))
+
+
+def check_identity(folder: Path, value: str) -> None:
+    rewritten(folder / "run_identity.json", "teacher", value=value)
+    RunIdentity(lambda: {"teacher": "none"}).check_state(folder)
+
+
+def check_header(folder: Path) -> None:
+    refuse_mismatch(folder / "predictions.0.jsonl", {HOSTILE: 1, "video_options": {HOSTILE: HOSTILE}}, {})
+
+
+def read_settings(folder: Path) -> None:
+    check_fields({"methods": {HOSTILE: 1}}, {"methods": dict[str, str]}, where="a plan")
+
+
+def read_classes(folder: Path) -> None:
+    (folder / "\x1b[2J\u202e").mkdir()
+    (folder / "\x1b[2J\u202e" / "clip.mp4").symlink_to(__file__)
+    read_video_folder(folder)
 
 
 def test_ordinary_text_of_every_script_is_shown_as_it_is():
@@ -54,6 +125,36 @@ def test_values_in_messages_of_this_package_are_printable_whoever_shows_them(cap
     modules = Path(froster_hf.__file__).parent.rglob("*.py")
     others = [file for file in modules if "logging.getLogger(__name__)" in file.read_text(encoding="utf-8")]
     assert not others, "their messages are shown as they come"
+
+
+@pytest.mark.parametrize(
+    ("load", "named"),
+    [
+        (partial(load_processor, field="resample"), "No video can be processed"),
+        (partial(load_processor, field="cropping"), "Validation error for field 'cropping'"),
+        (partial(load_processor, field="crop_size"), "No video can be processed"),
+        (partial(load_processor, field="size", value=[HOSTILE]), "No video can be processed"),
+        (partial(load_plain_processor, field="resample"), "No video can be processed"),
+        (partial(load_plain_processor, field="crop_size"), "The processor cannot be loaded"),
+        (partial(load_config, keys=("dtype",)), "AttributeError: module"),
+        (partial(load_config, keys=("text_config", "dtype")), "AttributeError: module"),
+        (partial(load_config, keys=("temporal_module",)), "temporal_module"),
+        (partial(load_config, keys=("vision_config", HOSTILE), value=math.inf), "must be a finite number"),
+        (partial(load_arguments, field="fsdp"), "fsdp"),
+        (partial(load_arguments, field="debug"), "is not a valid DebugOption"),
+        (load_checkpoint_of_a_recipe, "There is no checkpoint in"),
+        (partial(check_identity, value=HOSTILE), "teacher was"),
+        (partial(check_identity, value=HOSTILE.ljust(64)), "teacher was"),
+        (check_header, "made with other settings"),
+        (read_settings, "methods"),
+        (read_classes, "outside the data root"),
+    ],
+)
+def test_an_error_of_python_that_repeats_a_file_is_one_printable_line(tmp_path, load: Callable, named: str):
+    """What a verb shows is escaped once more; a traceback is shown as it is."""
+    with pytest.raises(ValueError, match=named) as refused:
+        load(tmp_path)
+    assert str(refused.value).isprintable(), ascii(str(refused.value))
 
 
 def test_what_is_logged_in_a_training_is_fit_for_a_terminal(capfd):

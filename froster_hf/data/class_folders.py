@@ -8,7 +8,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from ..printing import get_logger, listing, printable
-from ..processing.text_files import AnnotationError
+from ..processing.text_files import AnnotationError, shown_path
 from ..video.files import is_hidden, search_folder
 from .safe_paths import VideoRoot
 from .video_table import ListedClip, distinct_label_texts, video_table
@@ -54,13 +54,13 @@ def read_video_folder(root: str | os.PathLike, *, allow_links: bool = False) -> 
             passed_over[f"folder without a video: {printable(entry.name)}"] += 1
     if not found:
         raise AnnotationError(
-            f"{video_root.path} has no class folders with videos. Expected root/<class>/<video>"
+            f"{shown_path(video_root.path)} has no class folders with videos. Expected root/<class>/<video>"
             f"{_said(passed_over, '; found and passed over: ')}."
         )
     _refuse_splits(video_root.path, list(found))
     texts = distinct_label_texts(found, where=printable(str(video_root.path)), ignore_case=True)
     clips = [
-        ListedClip(video_root.resolve(str(file), where=str(file.parent)), index, str(file.parent))
+        ListedClip(video_root.resolve(str(file), where=shown_path(file.parent)), index, shown_path(file.parent))
         for index, videos in enumerate(found.values())
         for file in videos
     ]

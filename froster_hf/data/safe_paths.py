@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..hub_cache import blobs_of_snapshot
 from ..printing import printable
-from ..processing.text_files import AnnotationError
+from ..processing.text_files import AnnotationError, shown_path
 
 # "c:" of a Windows drive is one letter; every scheme that FFmpeg or fsspec knows has at least two.
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:")
@@ -82,7 +82,7 @@ class VideoRoot:
             raise UnsafePathError(f"{where}: {shown!r} cannot be resolved ({os.strerror(errno.ENAMETOOLONG)}).")
         if _SCHEME.match(path):
             raise UnsafePathError(
-                f"{where}: {shown!r} begins with a scheme; only plain paths under {self.path} are read."
+                f"{where}: {shown!r} begins with a scheme; only plain paths under {shown_path(self.path)} are read."
             )
         if self.allow_links:
             return self._unresolved(self._base / path, where=where)
@@ -108,7 +108,8 @@ class VideoRoot:
                 else "Only files under the root are read; pass the folder that holds them all as the root."
             )
             raise UnsafePathError(
-                f"{where}: {shown!r} leads to {printable(resolved[:300])}, outside the data root {self.path}. {remedy}"
+                f"{where}: {shown!r} leads to {printable(resolved[:300])}, outside the data root "
+                f"{shown_path(self.path)}. {remedy}"
             )
         return resolved
 
@@ -117,8 +118,8 @@ class VideoRoot:
         plain = Path(os.path.normpath(candidate))
         if not plain.is_relative_to(self.path) or plain == self.path:
             raise UnsafePathError(
-                f"{where}: {printable(str(candidate)[:300])!r} lies outside the data root {self.path}; only links may "
-                "lead out of it."
+                f"{where}: {printable(str(candidate)[:300])!r} lies outside the data root {shown_path(self.path)}; "
+                "only links may lead out of it."
             )
         return str(plain)
 

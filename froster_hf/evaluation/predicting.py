@@ -348,7 +348,7 @@ def refuse_mismatch(file: Path, stored: Mapping[str, Any], current: Mapping[str,
     different = sorted(key for key in {*stored, *current} if stored.get(key) != current.get(key))
     if different:
         told = "; ".join(
-            f"{key}: stored {_short(stored.get(key))}, now {_short(current.get(key))}" for key in different
+            f"{printable(key)}: stored {_short(stored.get(key))}, now {_short(current.get(key))}" for key in different
         )
         raise PredictionMismatchError(
             f"The predictions in {file} were made with other settings ({told}). Choose another output folder, or "

@@ -15,7 +15,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from ..checkpoint_loading import SHIPPED_CHECKPOINTS
 from ..data.catalogue import DATASETS
 from ..evaluation.metrics import metrics_of
-from ..printing import counted
+from ..printing import counted, one_line
 from ..settings import read_fields
 from ..training.recipes import Recipe
 from ..training.run_record import RunRecord, read_record
@@ -149,7 +149,8 @@ def run_results(run: Run) -> list[MeasuredResult]:
         return list(_results(run))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"`evaluation` of the run's record is not what a training writes: {type(error).__name__} {error}"
+            f"`evaluation` of the run's record is not what a training writes: {type(error).__name__} "
+            f"{one_line(str(error), limit=300)}"
         ) from error
 
 

@@ -841,7 +841,7 @@ def _state(video: str, named: Sequence[str]) -> str:
             return str(system.ukey(path))
         # Each store's client has errors of its own.
         except Exception as error:
-            raise UnreadableVideoError(f"{type(error).__name__}: {error}") from error
+            raise UnreadableVideoError(one_line(f"{type(error).__name__}: {error}")) from error
     if "://" in video:
         return ""
     found = os.stat(video)

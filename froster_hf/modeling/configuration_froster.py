@@ -139,13 +139,17 @@ Config = TypeVar("Config", bound=type)
 
 @contextlib.contextmanager
 def value_errors() -> Iterator[None]:
-    """Raise a `ValueError` of one line instead of huggingface_hub's errors of strict dataclasses, which are none: who
-    loads a stranger's file has one kind of error to expect."""
+    """Raise a `ValueError` of one line instead of huggingface_hub's errors of strict dataclasses and of what
+    transformers meets in values of another kind: who loads a stranger's file has one kind of error to expect."""
     try:
         yield
-    except StrictDataclassError as error:
-        reason = str(error.__cause__ or error)
-        raise ValueError(reason if len(reason) <= 500 else f"{reason[:500]}...") from error
+    except (StrictDataclassError, AttributeError, LookupError) as error:
+        is_told = isinstance(error, StrictDataclassError)
+        reason = str(error.__cause__ or error) if is_told else f"{type(error).__name__}: {error}"
+        reason = " ".join(reason.split())
+        reason = reason if len(reason) <= 500 else f"{reason[:500]}..."
+        # It repeats a stranger's names and values, which a terminal would obey.
+        raise ValueError(reason if reason.isprintable() else ascii(reason)[1:-1]) from error
 
 
 def raises_value_errors(config_class: Config) -> Config:
@@ -186,8 +190,9 @@ def check_names(names: Iterable[str], config_class: type[PreTrainedConfig], *, w
     for name in names:
         if name in ("self", "transformers_weights") or (name not in own and hasattr(config_class, name)):
             raise ValueError(
-                f"`{where}{name:.100}` is not a field of a configuration: transformers has something of its own under "
-                "this name. Take it out of config.json. Weights are read from model.safetensors or pytorch_model.bin."
+                f"`{where}{repr(name)[1:-1]:.100}` is not a field of a configuration: transformers has something of "
+                "its own under this name. Take it out of config.json. Weights are read from model.safetensors or "
+                "pytorch_model.bin."
             )
 
 
@@ -226,7 +231,7 @@ def check_finite(fields: Mapping[str, Any]) -> None:
     while pending:
         name, value = pending.pop()
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"`{name:.100}` is {value}; it must be a finite number.")
+            raise ValueError(f"`{repr(name)[1:-1]:.100}` is {value}; it must be a finite number.")
         entries = vars(value) if isinstance(value, PreTrainedConfig) else value
         if isinstance(entries, Mapping):
             pending += [(f"{name}.{field}" if name else str(field), entry) for field, entry in entries.items()]

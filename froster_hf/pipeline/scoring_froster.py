@@ -125,10 +125,10 @@ class Calibration:
             ValueError: other fields, or values that make no calibration.
         """
         if not isinstance(stored, Mapping) or set(stored) != {"scale", "bias", "threshold", "background_labels"}:
-            raise ValueError(f"The processor's `calibration` is {str(stored)[:200]}; {_CALIBRATION_ADVICE}")
+            raise ValueError(f"The processor's `calibration` is {stored!r:.200}; {_CALIBRATION_ADVICE}")
         names = stored["background_labels"]
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"The calibration's `background_labels` are {str(names)[:200]}; {_CALIBRATION_ADVICE}")
+            raise ValueError(f"The calibration's `background_labels` are {names!r:.200}; {_CALIBRATION_ADVICE}")
         return cls(**{**stored, "background_labels": tuple(names)})
 
     def to_dict(self) -> dict[str, Any]:

@@ -162,12 +162,19 @@ def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any
 
     Raises:
         TokenizerError: see `check_tokenizer_files`.
+        ProcessorError: another value of the files is of a kind that transformers does not take.
     """
     from .processing_froster import errors_of_tokenizers
 
     check_tokenizer_files(name, **kwargs)
-    with errors_of_tokenizers(TokenizerError, "the tokenizer's files"):
-        loaded = load()
+    try:
+        with errors_of_tokenizers(TokenizerError, "the tokenizer's files"):
+            loaded = load()
+    except (ValueError, LookupError) as error:
+        if isinstance(error, ValueError) and str(error).isprintable():
+            raise
+        # transformers repeats values of the files as they are.
+        raise ProcessorError(one_line(f"The processor cannot be loaded: {type(error).__name__}: {error}")) from error
     tokenizer = getattr(loaded, "tokenizer", loaded)
     check_tokenizer(tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"

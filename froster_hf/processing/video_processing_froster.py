@@ -154,7 +154,11 @@ class FrosterVideoProcessor(BaseVideoProcessor):
     allow_urls: UrlPolicy = "none"
 
     def __init__(self, **kwargs: Unpack[FrosterVideoProcessorKwargs]):
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)
+        except (ValueError, LookupError) as error:  # transformers' own, which repeat a checkpoint's values as they are
+            reason = _one_line(f"{type(error).__name__}: {error}")
+            raise ValueError(f"No video can be processed with these options: {reason}") from error
         # transformers passes on what a checkpoint's file says beside the options.
         _check_types({name: value for name, value in kwargs.items() if name in self.valid_kwargs.__annotations__})
         self._check_options(self._options({}))
@@ -212,8 +216,8 @@ class FrosterVideoProcessor(BaseVideoProcessor):
                     raise ValueError("its pixels are not numbers")
             self._try_statistics(options)
         except Exception as error:  # whatever transformers and torch raise for options that their types allow
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ValueError(f"No video can be processed with this checkpoint's options: {reason:.500}") from error
+            reason = _one_line(f"{type(error).__name__}: {error}")
+            raise ValueError(f"No video can be processed with this checkpoint's options: {reason}") from error
 
     def _try_statistics(self, options: dict[str, Any]) -> None:
         """Refuse statistics with which every video is answered alike, or none is."""
@@ -461,7 +465,13 @@ def _check_types(options: Mapping[str, Any]) -> None:
     try:
         validate_typed_dict(FrosterVideoProcessorKwargs, _with_floats(options))  # type: ignore[type-var]
     except StrictDataclassFieldValidationError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(_one_line(str(error))) from error
+
+
+def _one_line(message: str) -> str:
+    """Another library's message about a checkpoint's values, short and without what would act on a terminal."""
+    line = " ".join(message.split())[:500]
+    return line if line.isprintable() else ascii(line)[1:-1]
 
 
 def _with_floats(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -481,7 +491,7 @@ def _with_floats(options: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_fps(fps: float | None) -> None:
     if fps is not None:
         raise ValueError(
-            f"`fps` is {fps}: this processor samples a fixed number of frames, not frames per second. Set "
+            f"`fps` is {fps!r}: this processor samples a fixed number of frames, not frames per second. Set "
             "`num_frames`, and give the frame rate of an array in `video_metadata`."
         )
 
@@ -689,7 +699,7 @@ def _foreign(what: str) -> Iterator[None]:
     except (OSError, TypeError, ValueError, MemoryError):
         raise
     except Exception as error:
-        raise ValueError(f"{what} cannot be read: {str(error)[:300] or type(error).__name__}") from error
+        raise ValueError(f"{what} cannot be read: {_one_line(str(error)) or type(error).__name__}") from error
 
 
 def encoded_source(video: Any) -> Any:
@@ -886,7 +896,7 @@ def _load_with_transformers(video: Any, choose: FrameChooser | None) -> tuple[to
         raise
     except Exception as error:
         # Whatever a damaged file makes them meet.
-        raise _unreadable(video, backend, str(error) or type(error).__name__) from error
+        raise _unreadable(video, backend, _one_line(str(error)) or type(error).__name__) from error
     places = {index: place for place, index in enumerate(sorted(set(wanted)))}
     if len(frames) != len(places):
         raise _unreadable(video, backend, f"{len(frames)} of {len(places)} frames came out; its header counts wrong")

@@ -18,6 +18,7 @@ import torch
 from accelerate.utils import GradientAccumulationPlugin
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, SchedulerType, TrainingArguments
+from transformers.training_args import trainer_log_levels
 
 from ..data.catalogue import MOST_CLIPS
 from ..printing import listing
@@ -93,6 +94,10 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             _check_checkpointing(name, json.loads(keywords) if isinstance(keywords, str) else keywords)
     if (config := arguments.get("accelerator_config")) is not None and not isinstance(config, str):
         _check_accelerator(config if isinstance(config, Mapping) else vars(config))
+    for name in ("log_level", "log_level_replica"):
+        # transformers looks it up in a dict, and only when the Trainer is built.
+        if (level := arguments.get(name, "passive")) not in list(trainer_log_levels):
+            raise ValueError(f"`{name}` is {level!r:.80}; it must be one of {', '.join(trainer_log_levels)}.")
     if not _OPTIM_ARGS.fullmatch(text := arguments.get("optim_args") or ""):
         raise ValueError(f"`optim_args` is {text[:80]!r}; it must be of the form name=value,name=value.")
     for name, value in arguments.items():

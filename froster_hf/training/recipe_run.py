@@ -18,7 +18,7 @@ from ..data.label_splits import base_and_novel_labels, hold_out, keep_labels, sa
 from ..data.official_lists import Split
 from ..data.video_table import label_array, label_names, with_labels
 from ..modeling.modeling_froster import FrosterForVideoClassification
-from ..printing import get_logger, json_text, listing, printable, without_warnings
+from ..printing import get_logger, json_text, listing, one_line, printable, without_warnings
 from ..processes import refuse_processes_alone
 from ..processing.label_files import read_descriptions
 from ..processing.label_matching import match_labels, shared_labels
@@ -161,8 +161,8 @@ def build_model(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, Fro
     recipe = dataclasses.replace(recipe, checkpoint=checkpoint_path(recipe.checkpoint))
     if is_path(recipe.checkpoint) and not Path(recipe.checkpoint).exists():
         raise ValueError(
-            f"There is no checkpoint in {recipe.checkpoint}. Train or download it first, or give another one with "
-            "model.checkpoint=FOLDER."
+            f"There is no checkpoint in {printable(recipe.checkpoint)}. Train or download it first, or give another "
+            "one with model.checkpoint=FOLDER."
         )
     with hub_asked_once(recipe.checkpoint):
         with naming_checkpoint("model.checkpoint", recipe.checkpoint):
@@ -210,8 +210,8 @@ def _load_froster(recipe: RecipeModel) -> tuple[FrosterForVideoClassification, F
             for name in others
         )
         raise ValueError(
-            f"{recipe.checkpoint} is a FROSTER checkpoint, whose architecture, sampling and prompts stay as they are: "
-            f"{told}. Leave these out (model.{others[0]}=null), or start from a CLIP checkpoint."
+            f"{printable(recipe.checkpoint)} is a FROSTER checkpoint, whose architecture, sampling and prompts stay "
+            f"as they are: {told}. Leave these out (model.{others[0]}=null), or start from a CLIP checkpoint."
         )
     return model, processor
 
@@ -239,9 +239,12 @@ def training_arguments(recipe: Recipe, *, num_clips: int) -> FrosterTrainingArgu
         steps_per_epoch = math.ceil(num_clips / recipe.total_batch_size)
         fields.setdefault("warmup_steps", math.ceil(recipe.warmup_epochs * steps_per_epoch))
     sections = {name: fields.get(name) for name in FrosterTrainingArguments._VALID_DICT_FIELDS}
-    # Errors of values name their fields themselves.
-    with naming_arguments(sections, errors=(TypeError, AttributeError, LookupError)):
-        args = FrosterTrainingArguments(output_dir=str(output_folder(recipe)), **fields)
+    try:
+        # Errors of values name their fields themselves; those of transformers repeat the values as they are.
+        with naming_arguments(sections, errors=(TypeError, AttributeError, LookupError)):
+            args = FrosterTrainingArguments(output_dir=str(output_folder(recipe)), **fields)
+    except ValueError as error:
+        raise ValueError(one_line(str(error))) from error
     refuse_processes_alone(together="training.use_cpu=true")
     at_once = args.train_batch_size * args.world_size
     if recipe.total_batch_size % at_once:

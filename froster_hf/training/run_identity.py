@@ -14,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedModel, TrainingArguments
 
 from ..data.video_table import pixel_options, table_fingerprint
+from ..printing import printable
 from ..processing.text_files import read_json
 from .checkpointing import CheckpointedCallback, ResumeError
 from .prompts import LabelPrompts
@@ -181,6 +182,6 @@ def data_identity(dataset: Any) -> dict[str, Any]:
 def _shown(value: Any) -> str:
     """A value in a message; of hashes the beginning."""
     if isinstance(value, str) and len(value) == 64:
-        return value[:8]
+        return printable(value[:8])
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:80] + "..."
+    return printable(text if len(text) <= 80 else text[:80] + "...")

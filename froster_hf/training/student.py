@@ -20,7 +20,7 @@ from ..extras import import_extra
 from ..modeling.configuration_froster import refuse_many_new_parameters
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..modeling.tables_froster import TEMPORAL_MODULES, is_temporal, modules_without_parameters
-from ..printing import get_logger
+from ..printing import get_logger, listing, printable
 from ..whole_files import new_folder, write_errors
 from .arguments import FrosterTrainingArguments, TrainedParameters
 from .distillation import (
@@ -55,8 +55,8 @@ def prepare_student(
 
     Raises:
         TypeError: the model is none of this package.
-        ValueError: adapters that could not be saved, a scale of the logits that is not a number above 0, or a form of
-            distillation that these two models cannot have.
+        ValueError: adapters that could not be saved, a scale of the logits that is not a number above 0, a teacher of
+            frames of another size, or a form of distillation that these two models cannot have.
     """
     if not isinstance(model, FrosterForVideoClassification):
         raise TypeError(
@@ -81,6 +81,7 @@ def prepare_student(
         return NoDistillation()
     if teacher is None:
         teacher = _teacher_of(model, args, may_share=may_share)
+    _check_sides(model, teacher)
     distillation = begin_distillation(
         model,
         distillation=args.distillation,
@@ -151,6 +152,17 @@ def clip_is_frozen(model: nn.Module) -> bool:
         for name, parameter in model.named_parameters()
         if not (is_temporal(name) or is_projector(name) or ".lora_" in name)
     )
+
+
+def _check_sides(model: FrosterForVideoClassification, teacher: FrozenTeacher) -> None:
+    own, others = (config.vision_config.image_size for config in (model.config, teacher.model.config))
+    if own != others:
+        name = teacher.model.config._name_or_path
+        named = f" ({printable(str(name), limit=200)})" if name else ""
+        raise ValueError(
+            f"The student sees frames of {own} x {own} pixels, and the teacher{named} of {others} x {others}: they "
+            "cannot be given the same. Give a teacher of the student's size, or begin from a CLIP of the teacher's."
+        )
 
 
 def _check_vocabulary(model: FrosterForVideoClassification, teacher: FrozenTeacher) -> None:
@@ -283,7 +295,7 @@ def refuse_other_adapters(model: nn.Module) -> None:
         or (isinstance(module, BaseTunerLayer) and not _is_plain_lora(module))
     }
     if managed or others:
-        found = ", ".join(sorted(others)) or f"adapters named {', '.join(getattr(model, 'peft_config', ()))}"
+        found = ", ".join(sorted(others)) or f"adapters named {listing(getattr(model, 'peft_config', ()))}"
         raise ValueError(
             f"The model carries adapters of PEFT ({found}), whose trained weights FrosterTrainer would not save. Give "
             "the model without adapters (merge them first, where they are trained already), and set "

@@ -138,7 +138,8 @@ def _check_alike(first: dict[str, torch.Tensor], other: dict[str, torch.Tensor],
     for name, tensor in first.items():
         if tensor.shape != other[name].shape:
             raise ValueError(
-                f"{name}: shape {tuple(tensor.shape)} in the first, {tuple(other[name].shape)} in model {number}."
+                f"{printable(name)}: shape {tuple(tensor.shape)} in the first, {tuple(other[name].shape)} in model "
+                f"{number}."
             )
 
 
@@ -475,7 +476,7 @@ class WeightsFolder:
                     self._files[name] = path
                 self.stored_names = names
         except SafetensorError as error:
-            raise ValueError(f"{path} cannot be read as safetensors: {error}.") from error
+            raise ValueError(f"{path} cannot be read as safetensors: {one_line(str(error))}.") from error
         unknown = {dtype for dtype, _ in self.layout.values()} - DTYPES.keys()
         if unknown:
             raise ValueError(f"{path} holds tensors of type {', '.join(sorted(unknown))}, which cannot be blended.")
@@ -544,12 +545,14 @@ def _blend(name: str, a: WeightsFolder, b: WeightsFolder, ratio: float, pattern:
     tensors = [folder.tensor(name) for folder in (a, b)]
     for tensor, folder in zip(tensors, (a, b)):
         if not tensor.isfinite().all():
-            raise ValueError(f"{name} in {folder.folder} has values that are not finite.")
+            raise ValueError(f"{printable(name)} in {folder.folder} has values that are not finite.")
     dtype = torch.float64 if torch.float64 in (tensors[0].dtype, tensors[1].dtype) else torch.float32
     own_dtype = DTYPES[pattern.layout[name][0]]
     blended = torch.lerp(tensors[0].to(dtype), tensors[1].to(dtype), ratio).to(own_dtype)
     if not blended.isfinite().all():
-        raise ValueError(f"{name} has values between the two checkpoints that {own_dtype}, its type, does not hold.")
+        raise ValueError(
+            f"{printable(name)} has values between the two checkpoints that {own_dtype}, its type, does not hold."
+        )
     return blended.contiguous()
 
 

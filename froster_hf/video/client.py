@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..child_environment import child_environment
+from ..printing import LONGEST_MESSAGE, printable
 from .backends import get_backend
 from .protocol import MAX_REPLY_BYTES, State, read_message, write_message
 from .types import (
@@ -224,7 +225,8 @@ class DecodingProcess:
             raise EOFError
         if "error" in message:
             self._state = "working" if message.get("is_last") else "idle"
-            raise UnreadableVideoError(str(message["error"]))
+            # Libraries' words about a file, from a process that the file may have taken over.
+            raise UnreadableVideoError(printable(str(message["error"]), limit=LONGEST_MESSAGE))
         if "unavailable" in message:
             self._state = "idle"
             raise _unavailable_because(OSError(*message["unavailable"]))

@@ -456,6 +456,8 @@ def test_what_is_reported_on_this_machine_alone_may_stand_in_a_file(tmp_path):
         ("parallelism_config={tp_size: 1000000}", "parallelism_config is {'tp_size': 1000000}; it must be null."),
         ("optim=adam", "optim is 'adam'; it must be one of adamw_torch, "),
         ("lr_scheduler_type=3", "lr_scheduler_type is 3; it must be one of linear, "),
+        ("log_level=nonsense", "`log_level` is 'nonsense'; it must be one of "),
+        ("log_level_replica=nonsense", "`log_level_replica` is 'nonsense'; it must be one of "),
         ("save_strategy=often", "save_strategy is 'often'; it must be one of no, steps"),
         ("lr_scheduler_kwargs=min", "`lr_scheduler_kwargs` is 'min'; it must be a mapping of names to values"),
         ("lr_scheduler_kwargs='{min'", "`lr_scheduler_kwargs` is '{min'; it must be a mapping of names to values"),

@@ -1,6 +1,7 @@
 """The teacher is CLIP as the student began, outside of the student, and no second copy where that can be."""
 
 import json
+import re
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import TrainerCallback
+from transformers import CLIPConfig, CLIPModel, TrainerCallback
 
 from froster_hf.checkpoint_files import CheckpointError
 from froster_hf.settings import merge_sections
@@ -17,7 +18,17 @@ from froster_hf.training.checkpointing import ResumeError
 from froster_hf.training.prompts import LabelTexts, PromptEmbeds
 from froster_hf.training.teacher import AveragedTeacher, TeacherAveraging
 from froster_hf.training.whole_folders import DamagedFolderError
-from tests.modeling.tiny import MODULES, tiny_clip, tiny_clips, tiny_config, tiny_model, tiny_texts
+from tests.modeling.tiny import (
+    MODULES,
+    TEXT,
+    VISION,
+    WIDTH,
+    tiny_clip,
+    tiny_clips,
+    tiny_config,
+    tiny_model,
+    tiny_texts,
+)
 from tests.training.tiny import Arrays, label_prompts, tiny_trainer
 
 
@@ -185,6 +196,25 @@ def test_a_teacher_checkpoint_with_another_tokenizer_is_refused(tmp_path, clip_f
     student = type(tiny_model())(config)
     with pytest.raises(ValueError, match="knows 120 tokens and the teacher's 100"):
         tiny_trainer(tmp_path, model=student, teacher_checkpoint=clip_folder)
+
+
+def test_a_teacher_that_sees_frames_of_another_size_is_refused_before_the_training(tmp_path):
+    """Its first pass over the frames would fail, behind all that was prepared, or deleted for the run."""
+    clip = CLIPModel(
+        CLIPConfig(text_config=dict(TEXT), vision_config=VISION | {"image_size": 64}, projection_dim=WIDTH)
+    )
+    clip.save_pretrained(tmp_path / "clip")
+    config = tiny_config()
+    config.vision_config.image_size = 64
+    message = r"student sees frames of 16 x 16 pixels, and the teacher.* of 64 x 64.* Give a teacher of the student's"
+    for fields in (
+        {"teacher_checkpoint": str(tmp_path / "clip")},
+        {"teacher": FrozenTeacher.from_student(type(tiny_model())(config))},
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny_trainer(tmp_path / "run", **fields)
+    with pytest.raises(ValueError, match=rf"the teacher \({re.escape(str(tmp_path))}"):
+        tiny_trainer(tmp_path / "run", teacher_checkpoint=str(tmp_path / "clip"))
 
 
 @pytest.mark.parametrize(
