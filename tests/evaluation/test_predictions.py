@@ -1,7 +1,5 @@
 import base64
 import json
-import subprocess
-import sys
 import tracemalloc
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from froster_hf.evaluation import PredictionMismatchError
 from froster_hf.evaluation.predicting import ClipPrediction, PredictionStore, stack_view_logits, with_checksum
 from froster_hf.processing import text_files
+from tests.fixtures.forks import run_python
 
 HEADER = {"model": "abc", "video_options": {"num_views": 3, "size": (224, 224)}}
 TEXTS = ["juggling", "bowling", "golf"]
@@ -285,6 +284,6 @@ def test_a_header_for_which_there_is_no_room_is_an_error_that_names_the_file(tmp
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try:\n    store.__enter__()\nexcept OSError as error:\n    print(error)\n"
     )
-    ended = subprocess.run([sys.executable, "-c", script], timeout=100, capture_output=True, text=True)
+    ended = run_python("-c", script)
     assert f"{tmp_path / 'predictions.0.jsonl'} cannot be written (File too large)" in ended.stdout
     assert not ended.stderr
