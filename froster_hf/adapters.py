@@ -10,13 +10,13 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from .checkpoint_files import MAX_CONFIG_BYTES, check_checkpoint_files, check_headers, own_names
-from .printing import printable
+from .printing import counted, printable
 
 PEFT_TYPES = ("IA3", "LOHA", "LOKR", "LORA")
 NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
@@ -250,65 +250,65 @@ def _refuse_many_names(content: dict[str, Any], name: str) -> None:
             )
 
 
-def refuse_oversized_adapter(config: Any, adapter: Adapter) -> None:
-    """Raise where an adapter's configuration describes what its file cannot hold, before memory is taken for it.
+def check_adapter_weights(config: Any, adapter: Adapter) -> None:
+    """Refuse an adapter whose file holds other tensors than its configuration describes, before memory is taken.
+
+    transformers goes on without what is missing, which gives answers of something else than what was trained, and
+    takes one of two tensors that are called as one.
 
     Args:
         config: of the model that the adapter is for.
         adapter: as it was read.
 
     Raises:
-        ValueError: the adapter has more numbers than its file has room for.
+        ValueError: names the first of the tensors, or one that the file has twice; or the adapter has more numbers
+            than its file has room for.
     """
     import torch
     from peft import PeftConfig, get_peft_model_state_dict, inject_adapter_in_model
+    from safetensors import safe_open
     from transformers import AutoModel, AutoModelForVideoClassification
     from transformers.initialization import no_init_weights
 
-    stored = os.path.getsize(adapter.weights())
+    file = adapter.weights()
+    with safe_open(file, "pt") as tensors:
+        stored = _own_names(tensors.keys(), where=adapter.name)
     model_class: Any = AutoModelForVideoClassification if config.model_type == "froster" else AutoModel
     with torch.device("meta"), no_init_weights():
         model = model_class.from_config(config, attn_implementation="eager")
         peft_config = PeftConfig.from_pretrained(adapter.name, revision=adapter.commit, **adapter.where)
         inject_adapter_in_model(peft_config, model, low_cpu_mem_usage=True)
-    count = sum(tensor.numel() for tensor in get_peft_model_state_dict(model).values())
-    if count > stored:
+    described = get_peft_model_state_dict(model)
+    count, size = sum(tensor.numel() for tensor in described.values()), os.path.getsize(file)
+    if count > size:
         raise ValueError(
             f"{printable(adapter.name)}: adapter_config.json describes {count:,} numbers, but "
-            f"adapter_model.safetensors has {stored:,} bytes: the two do not belong together."
+            f"adapter_model.safetensors has {size:,} bytes: the two do not belong together."
         )
+    if differing := sorted(stored ^ _own_names(described, where=adapter.name)):
+        first = printable(differing[0], limit=200)
+        raise ValueError(
+            f"{printable(adapter.name)} is an adapter that does not fit the model that it names: "
+            f"{counted(len(differing), 'tensor')} of one of the two only, such as {first}."
+        )
+
+
+def _own_names(names: Iterable[str], *, where: str) -> set[str]:
+    """Names of an adapter's tensors within a model without a head, whatever model they were saved from."""
+    for prefix in ("base_model.model.", "froster."):
+        names = own_names(names, prefix=prefix, where=where)
+    return set(names)
 
 
 @contextmanager
 def without_peft_warnings() -> Iterator[None]:
     """Without what PEFT says of a configuration as it loads it, in that file's own words.
 
-    It warns of settings that it ignores; whether the adapter is there as a whole, `check_adapter_loaded` says.
+    It warns of settings that it ignores; whether the adapter is there as a whole, `check_adapter_weights` says.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def check_adapter_loaded(model: Any, adapter: Adapter) -> None:
-    """Refuse an adapter whose file holds other tensors than the model now has places for.
-
-    transformers goes on without them, which gives answers of something else than what was trained.
-
-    Raises:
-        ValueError: names the first of them, or one that the file has under two names.
-    """
-    from peft import get_peft_model_state_dict
-    from safetensors import safe_open
-
-    with safe_open(adapter.weights(), "pt") as tensors:
-        stored = own_names(tensors.keys(), prefix="base_model.model.", where=adapter.name).keys()
-    present = {key.removeprefix("base_model.model.") for key in get_peft_model_state_dict(model)}
-    if differing := sorted(stored ^ present):
-        raise ValueError(
-            f"{printable(adapter.name)} is an adapter that does not fit the model that it names: {len(differing)} "
-            f"tensors are in one of the two only, such as {printable(differing[0], limit=200)}."
-        )
 
 
 def _defaults(peft_type: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .adapters import Adapter, check_adapter_loaded, read_adapter, refuse_oversized_adapter, without_peft_warnings
+from .adapters import Adapter, check_adapter_weights, read_adapter, without_peft_warnings
 from .assets import SMALL_FROSTER
 from .checkpoint_files import (
     CONFIG,
@@ -235,7 +235,7 @@ def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: s
     config = checked_config(base, revision=revision)
     if adapter is not None:
         with without_peft_warnings():
-            refuse_oversized_adapter(config, adapter)
+            check_adapter_weights(config, adapter)
     is_froster = config.model_type == "froster"
     model_class = AutoModelForVideoClassification if is_froster else AutoModel
     # What transformers says of the files' tensors, by their names; what matters of it is said below.
@@ -264,7 +264,6 @@ def _load_onto(base: str, checkpoint: str, adapter: Adapter | None, *, device: s
         adapted = classify.model if is_froster else classify.model.froster
         with without_warnings(), without_peft_warnings():
             adapted.load_adapter(checkpoint, adapter_kwargs={"revision": adapter.commit})
-            check_adapter_loaded(adapted, adapter)
     # Of an adapter, it is the name of the checkpoint that it is for.
     classify.model.config._name_or_path = checkpoint
     _refuse_differences(report["mismatched_keys"], report["missing_keys"], report["unexpected_keys"])
@@ -471,7 +470,7 @@ def check_before_loading(checkpoint: str | os.PathLike[str], **kwargs: Any) -> N
 
     Raises:
         ValueError: see `check_checkpoint_files`, `check_headers`, `check_pickles`, `refuse_other_shards`, `own_names`,
-            `read_adapter`, `refuse_oversized_adapter`, `refuse_oversized` and `refuse_many_new_parameters`.
+            `read_adapter`, `check_adapter_weights`, `refuse_oversized` and `refuse_many_new_parameters`.
         OSError: there is no such checkpoint.
     """
     from .modeling.configuration_froster import FrosterConfig, refuse_many_new_parameters
@@ -494,7 +493,7 @@ def check_before_loading(checkpoint: str | os.PathLike[str], **kwargs: Any) -> N
     config = _installed_config(config)
     if adapter is not None:
         with without_peft_warnings():
-            refuse_oversized_adapter(config, adapter)
+            check_adapter_weights(config, adapter)
     choice = {name: kwargs[name] for name in ("use_safetensors", "variant") if name in kwargs}
     files, weight_map = _weight_files(os.fspath(checkpoint), **choice, **where)
     # The caller may ask for another temporal module or pooling, whose weights are in no file.
@@ -520,12 +519,12 @@ def check_adapter_before_loading(name: str | os.PathLike[str], *, config: Any, *
         kwargs: of `load_adapter`; those that say which files are read count.
 
     Raises:
-        ValueError: see `read_adapter` and `refuse_oversized_adapter`.
+        ValueError: see `read_adapter` and `check_adapter_weights`.
     """
     adapter = read_adapter(name, **_places(kwargs) | _places(kwargs.get("adapter_kwargs") or {}))
     if adapter is not None:
         with without_peft_warnings():
-            refuse_oversized_adapter(_installed_config(config), adapter)
+            check_adapter_weights(_installed_config(config), adapter)
 
 
 def _places(kwargs: Mapping[str, Any]) -> dict[str, Any]:

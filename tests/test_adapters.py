@@ -413,30 +413,6 @@ def test_a_file_that_is_no_configuration_is_refused(adapter, tmp_path, content):
         load_installed(folder, device="cpu", dtype="auto")
 
 
-def test_an_adapter_that_does_not_fit_is_refused(adapter, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    folder = shutil.copytree(adapter[0], tmp_path / "own")
-    tensors = load_file(folder / "adapter_model.safetensors")
-    name = sorted(tensors)[0]
-    tensors[name.replace("layers.0", "layers.7")] = tensors.pop(name)
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="does not fit the model that it names: 2 tensors"):
-        load_installed(folder, device="cpu", dtype="auto")
-
-
-def test_an_adapter_with_a_tensor_under_both_of_its_names_is_refused(adapter, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    folder = shutil.copytree(adapter[0], tmp_path / "own")
-    tensors = load_file(folder / "adapter_model.safetensors")
-    name = sorted(tensors)[0]
-    tensors[name.removeprefix("base_model.model.")] = tensors[name] * 2
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"twice, as base_model\.model\."):
-        load_installed(folder, device="cpu", dtype="auto")
-
-
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.float8_e4m3fn], ids=str)
 def test_an_adapter_whose_weights_are_quantized_and_do_not_say_how_is_refused(adapter, tmp_path, dtype):
     from safetensors.torch import load_file, save_file
@@ -501,6 +477,42 @@ def test_models_read_no_adapter_that_is_refused(adapter, base, tmp_path, monkeyp
     content = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({**content, **changed}))
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", None)
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+PLACES = LOADERS | {
+    "load_pipeline": lambda folder: load_installed(folder, device="cpu", dtype="auto"),
+    "load_adapter": lambda folder: tiny_model().load_adapter(folder),
+    "load_adapter of the base": lambda folder: tiny_model().froster.load_adapter(folder),
+}
+
+
+@pytest.mark.parametrize("load", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("elsewhere", "does not fit the model that it names: 2 tensors"),
+        ("not there", "does not fit the model that it names: 1 tensor"),
+        ("both names", r"twice, as base_model\.model\."),
+        ("a doubled name", "twice, as "),
+    ],
+)
+def test_an_adapter_of_other_tensors_than_it_describes_is_refused(adapter, tmp_path, kind, message, load):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(adapter[0], tmp_path / "own")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    name = sorted(tensors)[0]
+    if kind == "elsewhere":
+        tensors[name.replace("layers.0", "layers.7")] = tensors.pop(name)
+    elif kind == "not there":
+        del tensors[name]
+    elif kind == "both names":
+        tensors[name.removeprefix("base_model.model.")] = tensors[name] * 2
+    else:
+        tensors[name.replace("froster.", "froster.froster.")] = tensors[name] * 2
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=message):
         load(folder)
 
