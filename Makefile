@@ -24,8 +24,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 install: $(INSTALLED)  ## Create .venv and install the project with its development tools
 
+# Many tests wait for a process of theirs: on two cores, a third worker ends them sooner.
 test: $(INSTALLED)  ## Run the fast tests
-	$(PYTEST) -n 2 -m "not slow and not gpu"
+	$(PYTEST) -n 3 -m "not slow and not gpu"
 
 test-all: $(INSTALLED)  ## Run every test that this machine can run
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[notebooks]"

@@ -205,7 +205,6 @@ def check_configuration(checkpoint: str | os.PathLike[str], **kwargs: Any) -> No
     file = finder(checkpoint, kwargs)(CONFIG, _raise_exceptions_for_missing_entries=not is_folder)
     if file is None:
         raise CheckpointError(f"{printable(os.fspath(checkpoint))} has no {CONFIG}. Get the whole checkpoint.")
-    check_settings(file)
     read_configuration(file)
 
 
@@ -226,12 +225,14 @@ def read_settings(file: str | os.PathLike[str] | None) -> Mapping[str, Any]:
     """The content of a JSON file of settings; nothing where there is no such file.
 
     Raises:
-        CheckpointError: it holds something else than an object.
+        CheckpointError: it holds something else than an object, or see `check_settings`; vocabularies may have more.
         AnnotationError: it is not JSON, or a key stands twice in an object.
         OSError: it cannot be read.
     """
     from .processing.text_files import read_json
 
+    if file is not None and os.path.basename(file) not in VOCABULARIES:
+        check_settings(file)
     # As transformers reads it.
     content = {} if file is None else read_json(file, finite=False)
     if not isinstance(content, Mapping):

@@ -138,6 +138,12 @@ def _explain(
         maps["rollout"] = attention_rollout(model, pixels).cpu()
     if "gradient" in methods:
         maps["gradient"] = gradient_map(model, pixels, text_embeds=text_embeds, label_index=0).cpu()
+    for method, values in maps.items():
+        if not values.isfinite().all():
+            raise ValueError(
+                f"The {method} map has values that are infinite or NaN: there is nothing to show. The weights are "
+                "damaged, or too large for the map's products."
+            )
     strips, animations = {}, {}
     for method, values in maps.items():
         overlaid = overlay(frames, values)
@@ -245,9 +251,9 @@ def attention_rollout(model: nn.Module, pixel_values_videos: torch.Tensor) -> to
     num_frames, side, prefix = _clip_shape(model, pixel_values_videos)
     config: Any = model.config
     vision, costs = config.vision_config, config.costs(num_frames)
-    # Of every layer the mean over its heads; of one at a time all heads.
+    # Of every layer the mean over its heads; of one at a time all heads, and its keys and values.
     held = costs.attention_scores * (1 / vision.num_attention_heads + EAGER_TENSORS / vision.num_hidden_layers)
-    _refuse_many_numbers(held, costs.most_mapped, "rollout", other="gradient")
+    _refuse_many_numbers(held + costs.window_numbers, costs.most_mapped, "rollout", other="gradient")
     # Where space and time are one sequence, the clip is a single frame of many patches.
     num_rows = 1 if config.temporal_entries[0].place == "embeddings" else num_frames
     num_tokens = prefix + num_frames * side**2 // num_rows

@@ -16,6 +16,7 @@ from ..modeling.configuration_froster import CALLERS_FIELDS, FrosterConfig
 from ..printing import listing, one_line, printable
 from ..processing.text_files import read_json
 from ..processing.tokenizer_files import KEPT_FILES, check_processor_files
+from ..quantization_files import refuse_other_quantizers
 from ..weights_license import CARD_FILE, REPORT_FILE, card_metadata
 from ..whole_files import refuse_link
 from .export_folder import SENTENCE_TRANSFORMERS_FILES
@@ -98,12 +99,14 @@ def push_folder(
 
 
 def _refuse_other_kernels(file: Path) -> None:
-    """Refuse a configuration that chooses what only its reader does, such as kernels of any repository.
+    """Refuse a configuration that chooses what only its reader does, such as kernels of any repository, or a method of
+    quantization that may fetch some.
 
     Raises:
         ValueError: it does.
     """
     config = read_configuration(file)
+    refuse_other_quantizers(config, where=os.fspath(file))
     parts = [config, *(config.get(tower) for tower in FrosterConfig.sub_configs)]
     chosen = {name for part in parts if isinstance(part, Mapping) for name in CALLERS_FIELDS if part.get(name)}
     if chosen:

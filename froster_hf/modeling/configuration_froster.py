@@ -776,7 +776,7 @@ class Costs:
             num_layers: how many blocks do.
         """
         config, vision, pooling = self.config, self.config.vision_config, self.config.temporal_entries[1]
-        kept = KEPT_TENSORS * num_layers * self.block_numbers + min(1, num_layers) * self.window_gradients
+        kept = KEPT_TENSORS * num_layers * self.block_numbers + min(1, num_layers) * self.window_numbers
         if vision.attention_dropout:
             kept += SCORE_TENSORS * num_layers * self.attention_scores / vision.num_hidden_layers
         if "pooling_num_layers" in pooling.fields:
@@ -786,8 +786,11 @@ class Costs:
         return kept
 
     @property
-    def window_gradients(self) -> int:
-        """Numbers that a backward pass writes out for a block's keys and values: all frames around, of each frame."""
+    def window_numbers(self) -> int:
+        """Numbers that a block's keys and values take where they are written out: all frames around, of each frame.
+
+        So they are in a backward pass, and by eager attention.
+        """
         config, module = self.config, self.config.temporal_entries[0]
         around = 2 * config.temporal_radius + 1 if module.has_radius else 0
         return 2 * around * self.num_tokens * config.vision_config.hidden_size

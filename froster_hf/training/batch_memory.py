@@ -100,7 +100,7 @@ def refuse_training_beyond_memory(
         _refuse_endless_products(products)
     number_bytes = 2 if args.bf16 or args.fp16 else FLOAT_BYTES
     model_bytes = num_videos * float(num_scored) * SCORE_NUMBERS * FLOAT_BYTES if is_trained else 0.0
-    model_bytes += min(1, vision_layers) * num_videos * costs.window_gradients * float(number_bytes)
+    model_bytes += min(1, vision_layers) * num_videos * costs.window_numbers * float(number_bytes)
     for tower, num_tokens, kept_layers in (
         (vision, num_frames * frame_tokens(vision), vision_layers),
         (text, num_texts * float(lengths.mean()), text_layers),

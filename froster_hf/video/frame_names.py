@@ -65,6 +65,8 @@ def in_order(names: list[str]) -> list[str]:
         others = read(stems)
         if others is not None and (other := ordered(others)) != found:
             raise _two_orders(found, other, marks)
+    if not is_hexadecimal:
+        _check_one_kind(names, stems)
     return found
 
 
@@ -74,10 +76,27 @@ def _check_one_each(names: list[str], stems: list[str]) -> None:
     for name, stem in zip(names, stems):
         other = seen.setdefault(stem, name)
         if other != name:
-            raise UnreadableVideoError(
-                f"{other!r} and {name!r} are of one frame by their names, as a picture and its mask or its copy; give "
-                "a folder with one file for each frame"
-            )
+            raise _of_one_frame(other, name)
+
+
+def _check_one_kind(names: list[str], stems: list[str]) -> None:
+    """Raise where sequences that differ in their texts have the same numbers, as pictures and their optical flow."""
+    kinds: dict[tuple[str, ...], dict[tuple[int, ...], str]] = {}
+    for name, stem in zip(names, stems):
+        parts = _DIGITS.split(stem)
+        kinds.setdefault(tuple(parts[::2]), {})[tuple(map(int, parts[1::2]))] = name
+    seen: dict[tuple[int, ...], str] = {}
+    for numbered in kinds.values():
+        for numbers, name in numbered.items() if len(numbered) > 1 else ():
+            if (other := seen.setdefault(numbers, name)) != name:
+                raise _of_one_frame(other, name)
+
+
+def _of_one_frame(name: str, other: str) -> UnreadableVideoError:
+    return UnreadableVideoError(
+        f"{name!r} and {other!r} are of one frame by their names, as a picture and its mask, its copy or its optical "
+        "flow; give a folder with one file for each frame"
+    )
 
 
 def _plain(stem: str) -> str:

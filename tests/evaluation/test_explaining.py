@@ -82,6 +82,22 @@ def test_a_map_of_more_numbers_than_a_model_of_its_size_holds_is_refused(
     assert not (tmp_path / "maps").exists()
 
 
+def test_keys_and_values_that_a_rollout_writes_out_count(video, tmp_path, monkeypatch):
+    """Eager attention makes copies of all frames around, for each frame."""
+    monkeypatch.setattr(Costs, "window_numbers", 10**12)
+    with pytest.raises(ValueError, match=r"rollout of these frames would hold 1\.0e\+12 numbers"):
+        explain_video(tiny_model(), tiny_processor(), video, label="a", output_dir=tmp_path / "maps")
+
+
+@pytest.mark.parametrize("method", ["rollout", "gradient"])
+def test_a_map_that_is_not_finite_is_an_error_and_no_picture(video, tmp_path, monkeypatch, method):
+    name = {"rollout": "attention_rollout", "gradient": "gradient_map"}[method]
+    monkeypatch.setattr(explaining, name, lambda *arguments, **options: torch.full((4, 2, 2), torch.nan))
+    with pytest.raises(ValueError, match=f"The {method} map has values that are infinite or NaN"):
+        explain_video(tiny_model(), tiny_processor(), video, label="a", output_dir=tmp_path / "maps", methods=[method])
+    assert not (tmp_path / "maps").exists()
+
+
 def test_pictures_of_more_pixels_than_are_drawn_are_refused(video, tmp_path, monkeypatch):
     monkeypatch.setattr(explaining, "MOST_PIXELS", 4 * 192**2 - 1)
     with pytest.raises(ValueError, match=r"Pictures of 4 frames would have 1\.5e\+05 pixels"):

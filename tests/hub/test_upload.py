@@ -190,6 +190,7 @@ def test_code_that_is_not_the_packages_own_is_refused_by_name_and_not_uploaded(c
         ("config.json", {"text_config": {"_attn_implementation": "attacker/kernels"}}),
         ("config.json", {"transformers_weights": "model-00001-of-00001.safetensors"}),
         ("config.json", {"configuration_files": ["config.4.0.0.json"]}),
+        ("config.json", {"text_config": {"quantization_config": {"quant_method": "mxfp4"}}}),
         ("processor_config.json", {"audio_tokenizer": {"audio_tokenizer_name_or_path": "attacker/repo"}}),
         ("processor_config.json", {"processor_class": "DiaProcessor"}),
     ],
@@ -200,7 +201,7 @@ def test_a_file_that_names_something_else_to_load_is_refused_and_not_uploaded(ch
     stored = json.loads((folder / name).read_text())
     (folder / name).write_text(json.dumps(stored | fields))
     api = FakeApi()
-    with pytest.raises(ValueError, match="|".join((next(iter(fields)), "_attn_implementation"))):
+    with pytest.raises(ValueError, match="|".join((next(iter(fields)), "_attn_implementation", "quantized by"))):
         push_folder(folder, REPO, api=api)
     assert not api.calls
 

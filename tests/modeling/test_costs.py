@@ -271,7 +271,7 @@ def test_gradients_of_windows_are_counted_once():
         added = wide.costs(64).kept_numbers(num_layers) - narrow.costs(64).kept_numbers(num_layers)
         assert added >= 2 * (201 - 3) * one_token
     assert wide.costs(64).kept_numbers(0) == 0
-    assert small_config(num_frames=64).costs(64).window_gradients == 0
+    assert small_config(num_frames=64).costs(64).window_numbers == 0
 
 
 def kept_by_torch(config):

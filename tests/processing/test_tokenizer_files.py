@@ -367,15 +367,16 @@ def test_chat_templates_of_the_hub_are_counted_together(tmp_path, monkeypatch, o
     [(SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, load_processor)],
     ids=["a FROSTER processor", "a CLIP processor"],
 )
-def test_chat_templates_in_the_file_of_older_releases_have_few_values(tmp_path, monkeypatch, original, load):
-    """On the Hub; those of a folder are counted with its other files."""
+@pytest.mark.parametrize("file", ["chat_template.json", "processor_config.json", "tokenizer_config.json"])
+def test_settings_on_the_hub_have_as_few_values_as_in_a_folder(tmp_path, monkeypatch, original, load, file):
     entry = tmp_path / "models--owner--name"
     snapshot = Path(shutil.copytree(original, entry / "snapshots" / ("a" * 40)))
     (entry / "refs").mkdir()
     (entry / "refs" / "main").write_text(snapshot.name)
-    (snapshot / "chat_template.json").write_text(json.dumps({"chat_template": [{}] * 1_000_000}))
+    stored = json.loads((snapshot / file).read_text()) if (snapshot / file).exists() else {}
+    (snapshot / file).write_text(json.dumps({**stored, "chat_template": [{}] * 1_000_000}))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointError, match=r"chat_template\.json has more values than the settings"):
+    with pytest.raises(ValueError, match=rf"{file} has more values than the settings"):
         load("owner/name")
 
 

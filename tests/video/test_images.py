@@ -140,6 +140,14 @@ def test_numbers_that_can_be_read_in_one_way_are_read_so(names):
     assert in_order(files[::-1]) == files
 
 
+@pytest.mark.parametrize(
+    "names", [["cam1_a", "cam1_b", "cam1_c"], ["a", "b", "c"], ["cover", "img1", "img2"], ["0.25", "0.5", "1", "2"]]
+)
+def test_names_of_several_texts_without_sequences_of_the_same_numbers_are_of_one_kind(names):
+    files = [f"{name}.png" for name in names]
+    assert in_order(files[::-1]) == files
+
+
 @pytest.mark.parametrize("number", ["{}", "{:06d}", "{:08x}", "{:.3f}"])
 def test_many_frames_are_sorted_in_a_moment(number):
     files = [f"{'a' * 30}_{number.format(index)}.png" for index in range(20_000)]
@@ -154,6 +162,8 @@ def test_many_frames_are_sorted_in_a_moment(number):
         ["a0.png", "a1.png", "A1.png"],
         ["1.png", "\uff11.png"],
         ["000a.jpg", "000a.png", "0010.jpg", "0010.png"],
+        ["flow_x_00001.jpg", "flow_x_00002.jpg", "img_00001.jpg", "img_00002.jpg"],
+        ["1.png", "2.png", "1_mask.png", "2_mask.png"],
     ],
 )
 def test_two_files_for_one_frame_are_refused_by_name(tmp_path, names):
