@@ -128,7 +128,7 @@ def _read_folder(files: DataFiles, split: Split, fold: Fold) -> Dataset:
             f"The format 'folder' takes no {unused[0]}: the labels are the names of the folders in "
             f"{printable(str(files.root))}. Leave them out, or give the format of the list, such as 'list'."
         )
-    return read_video_folder(files.root, allow_links=files.allow_links)
+    return read_video_folder(files.root, **files.policy)
 
 
 def _read_activitynet(files: DataFiles, subset: str) -> SegmentTable:
@@ -235,7 +235,7 @@ def read_videos(
         root: for a list, the folder that its paths begin in; by default the one that the list lies in.
         labels: for a list, the names of its labels; see `read_video_list`.
         multi_label: for a list, whether a video may show several actions, or none.
-        missing: for a list, what to do with videos that are not there; see `video_table`.
+        missing: what to do with videos that are not there, such as links that lead nowhere; see `video_table`.
         allow_links: whether links may lead out of the folder.
 
     Raises:
@@ -250,7 +250,7 @@ def read_videos(
                 f"{printable(str(videos))} is a folder, whose class folders are the labels; `{unused[0]}` "
                 f"(`--{unused[0].replace('_', '-')}`) is for lists."
             )
-        return read_video_folder(videos, allow_links=allow_links)
+        return read_video_folder(videos, missing=missing, allow_links=allow_links)
     if not videos.is_file():
         raise AnnotationError(
             f"{printable(str(videos))} is neither a folder nor a file. Give a folder with one folder per class, or a "

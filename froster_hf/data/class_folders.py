@@ -11,7 +11,7 @@ from ..printing import get_logger, listing, printable
 from ..processing.text_files import AnnotationError, shown_path
 from ..video.files import is_hidden, search_folder
 from .safe_paths import VideoRoot
-from .video_table import ListedClip, distinct_label_texts, video_table
+from .video_table import ListedClip, MissingFiles, distinct_label_texts, video_table
 
 logger = get_logger(__name__)
 
@@ -23,7 +23,9 @@ SPLIT_NAMES = {
 }
 
 
-def read_video_folder(root: str | os.PathLike, *, allow_links: bool = False) -> Dataset:
+def read_video_folder(
+    root: str | os.PathLike, *, missing: MissingFiles = "error", allow_links: bool = False
+) -> Dataset:
     """Reads `root/<class folder>/**/<video>`; a class folder's name as words is the label.
 
     Folders without a video, hidden files and folders, and files without a video's suffix are passed over; how many of
@@ -32,11 +34,12 @@ def read_video_folder(root: str | os.PathLike, *, allow_links: bool = False) -> 
 
     Args:
         root: the folder, also one of a download of the Hub, whose files are links.
+        missing: what to do with links that lead nowhere, and what else is not a file; see `video_table`.
         allow_links: whether links may lead out of `root`, as in a folder of links to chosen videos.
 
     Raises:
-        AnnotationError: no class folder or no video; folders that are parts of a data set (train, val, test), not
-            classes; two folders that spell one class in two ways.
+        AnnotationError: no class folder or no video, or see `video_table`; folders that are parts of a data set
+            (train, val, test), not classes; two folders that spell one class in two ways.
         UnsafePathError: a symbolic link leads out of `root`.
     """
     video_root = VideoRoot(root, allow_links=allow_links)
@@ -69,7 +72,7 @@ def read_video_folder(root: str | os.PathLike, *, allow_links: bool = False) -> 
         source += f" Passed over: {_said(passed_over)}."
         # Every system leaves hidden files; all else may be videos that the user expects to be there.
         logger.log(logging.WARNING if set(passed_over) - {"hidden"} else logging.INFO, "%s", source)
-    return video_table(clips, labels=texts, missing="error", source=source)
+    return video_table(clips, labels=texts, missing=missing, source=source)
 
 
 def _refuse_splits(root: Path, folders: list[str]) -> None:

@@ -100,10 +100,11 @@ def _of_one_frame(name: str, other: str) -> UnreadableVideoError:
 
 
 def _plain(stem: str) -> str:
-    """In small letters, and with the digits of any script as those of ASCII."""
+    """In small letters, each accent with its letter, and with the digits of any script as those of ASCII."""
     if stem.isascii():
         return stem.lower()
-    return "".join(str(unicodedata.decimal(each)) if each.isdecimal() else each for each in stem.lower())
+    composed = unicodedata.normalize("NFC", stem.lower())
+    return "".join(str(unicodedata.decimal(each)) if each.isdecimal() else each for each in composed)
 
 
 def _two_orders(names: list[str], others: list[str], marks: str) -> UnreadableVideoError:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from froster_hf.data import AnnotationError, UnsafePathError, describe_table, read_video_folder
+from froster_hf.data import AnnotationError, UnsafePathError, describe_table, read_video_folder, read_videos
 
 
 def paths(dataset):
@@ -150,6 +150,17 @@ def test_a_folder_that_is_a_link_itself_is_the_users_own_choice(tmp_path):
     touch(tmp_path, "full/juggling/a.mp4")
     (tmp_path / "link").symlink_to(tmp_path / "full")
     assert paths(read_video_folder(tmp_path / "link")) == [str(tmp_path / "full" / "juggling" / "a.mp4")]
+
+
+def test_what_to_do_with_links_that_lead_nowhere_is_the_callers_choice(tmp_path):
+    (tmp_path / "running").mkdir()
+    (tmp_path / "running" / "a.mp4").touch()
+    (tmp_path / "running" / "b.mp4").symlink_to("gone.mp4")
+    for missing, number in (("drop", 1), ("keep", 2)):
+        assert len(read_video_folder(tmp_path, missing=missing)) == number
+        assert len(read_videos(tmp_path, missing=missing)) == number
+    with pytest.raises(AnnotationError, match=r"1 of 2 listed videos are not there, such as .*gone\.mp4"):
+        read_video_folder(tmp_path)
 
 
 def test_folders_that_are_linked_in_a_circle_end(tmp_path):

@@ -231,10 +231,8 @@ def test_eager_and_sdpa_agree(fields):
     torch.testing.assert_close(logits["eager"], logits["sdpa"], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "module",
-    [module if module in ATTENDS_TO_NEIGHBORS else pytest.param(module, marks=pytest.mark.slow) for module in MODULES],
-)
+@pytest.mark.slow  # a minute of compiling
+@pytest.mark.parametrize("module", MODULES)
 @needs_compiler
 @torch.no_grad()
 def test_flex_attention_agrees(module):

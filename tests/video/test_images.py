@@ -128,6 +128,8 @@ ARABIC, FULL_WIDTH = (
         [f"frame_{number}".translate(FULL_WIDTH) for number in range(8, 12)],
         ["Frame1", "frame2", "Frame3"],
         ["0,997", "0,998", "1,001"],
+        # An accent as a character of its own, as macOS writes it.
+        ["\u00e9t\u00e9_1", "e\u0301te\u0301_2", "\u00e9t\u00e9_10"],
         # A hyphen of all names.
         ["-1", "-2", "-10"],
         ["clip_-1", "clip_-2", "clip_-10"],
