@@ -451,13 +451,7 @@ def checked_config(checkpoint: str | os.PathLike[str], *, revision: str | None =
     config = FrosterConfig.from_fields(refuse_foreign_parts(checkpoint, revision=revision))
     files, weight_map = _weight_files(os.fspath(checkpoint), revision=revision)
     refuse_oversized(config, files)
-    _check_weights(
-        files,
-        weight_map,
-        may_be_quantized=getattr(config, "quantization_config", None) is not None,
-        prefix=f"{config.model_type}.",
-        where=checkpoint,
-    )
+    _check_weights(config, files, weight_map, where=checkpoint)
     return config
 
 
@@ -501,13 +495,7 @@ def check_before_loading(checkpoint: str | os.PathLike[str], **kwargs: Any) -> N
     towers = copy.deepcopy(config)
     towers.temporal_module, towers.temporal_pooling = "none", "mean"
     refuse_oversized(towers, files)
-    _check_weights(
-        files,
-        weight_map,
-        may_be_quantized=getattr(config, "quantization_config", None) is not None,
-        prefix=f"{FrosterConfig.model_type}.",
-        where=checkpoint,
-    )
+    _check_weights(config, files, weight_map, where=checkpoint)
 
 
 def check_adapter_before_loading(name: str | os.PathLike[str], *, config: Any, **kwargs: Any) -> None:
@@ -640,20 +628,14 @@ def described_weights(config: Any) -> dict[str, Any]:
 
 
 def _check_weights(
-    files: Sequence[str],
-    weight_map: Mapping[str, str] | None,
-    *,
-    may_be_quantized: bool,
-    prefix: str,
-    where: str | os.PathLike[str],
+    config: Any, files: Sequence[str], weight_map: Mapping[str, str] | None, *, where: str | os.PathLike[str]
 ) -> None:
     """Have pickled weights read by a process of their own first; transformers reads them in this one.
 
     Args:
+        config: of the model.
         files: of the weights, with their index, as `_weight_files` has them.
         weight_map: see `files`.
-        may_be_quantized: see `check_headers`.
-        prefix: see `own_names`.
         where: the checkpoint, for the error.
 
     Raises:
@@ -663,6 +645,7 @@ def _check_weights(
     """
     from safetensors import SafetensorError, safe_open
 
+    may_be_quantized = getattr(config, "quantization_config", None) is not None
     headers = [file for file in files if file.endswith(".safetensors")]
     names = check_headers(headers, may_be_quantized=may_be_quantized)
     for file in headers:
@@ -679,7 +662,8 @@ def _check_weights(
         names |= check_pickles(pickles, may_be_quantized=may_be_quantized)
     if weight_map is not None:
         refuse_other_shards(names, weight_map)
-    own_names([name for shard in names.values() for name in shard], prefix=prefix, where=where)
+    stored = [name for shard in names.values() for name in shard]
+    own_names(stored, prefix=f"{config.model_type}.", where=where)
 
 
 def _weight_files(

@@ -1,11 +1,10 @@
 """FrosterTrainer on arrays: it trains what it should, logs every part, and its losses do not depend on the split."""
 
-import signal
-
 import pytest
 import torch
 
 from froster_hf.training import FrosterTrainer
+from tests.fixtures.signals import end_backward
 from tests.modeling.tiny import NUM_FRAMES, SIZE, TEXT, VISION
 from tests.training.tiny import Arrays, tiny_trainer
 
@@ -54,25 +53,13 @@ def test_a_compiled_student_learns_texts_in_chunks(tmp_path):
 
 @pytest.mark.parametrize("trained_parameters", ["all", "lora"])
 def test_a_signal_does_not_wait_for_the_end_of_a_backward_pass(tmp_path, monkeypatch, trained_parameters):
-    class Asked(Exception):
-        pass
-
-    def end(*_):
-        raise Asked
-
     # Whose blocks have no function of Python in their backward pass.
     for tower in (TEXT, VISION):
         monkeypatch.setitem(tower, "hidden_act", "gelu")
     trainer = tiny_trainer(tmp_path, trained_parameters=trained_parameters)
     clips, labels = torch.randn(64, NUM_FRAMES, 3, SIZE, SIZE), torch.zeros(64, dtype=torch.long)
     loss = trainer.compute_loss(trainer.student, {"pixel_values_videos": clips, "labels": labels})
-    loss.register_hook(lambda _: signal.setitimer(signal.ITIMER_REAL, 1e-4) and None)
-    before = signal.signal(signal.SIGALRM, end)
-    try:
-        with pytest.raises(Asked):
-            loss.backward()
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    end_backward(loss, loss)
     trained = [parameter for parameter in trainer.student.parameters() if parameter.requires_grad]
     assert any(parameter.grad is None for parameter in trained)
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from froster_hf.shapes.pretraining import (
 from froster_hf.training.checkpointing import ResumeError
 from froster_hf.training.losses import NonFiniteError
 from froster_hf.training.recipes import load_recipe
+from tests.fixtures.signals import end_backward
 from tests.shapes.pretraining.tiny import TINY, tiny_recipe
 
 
@@ -53,21 +53,9 @@ def test_all_that_a_step_and_an_evaluation_hold_counts(tmp_path, monkeypatch, ov
 
 
 def test_a_signal_does_not_wait_for_the_end_of_a_backward_pass(tmp_path):
-    class Asked(Exception):
-        pass
-
-    def end(*_):
-        raise Asked
-
     trainer = build_pretrainer(tiny_recipe(tmp_path, "batch_size=64", "model.num_vision_layers=8"))
     loss = trainer.compute_loss(trainer.model, trainer.train_dataset[0])
-    trainer.clip.logit_scale.register_hook(lambda _: signal.setitimer(signal.ITIMER_REAL, 1e-4) and None)
-    before = signal.signal(signal.SIGALRM, end)
-    try:
-        with pytest.raises(Asked):
-            loss.backward()
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    end_backward(loss, trainer.clip.logit_scale)
     assert any(parameter.grad is None for parameter in trainer.clip.parameters())
 
 
