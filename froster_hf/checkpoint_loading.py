@@ -507,8 +507,12 @@ def check_adapter_before_loading(name: str | os.PathLike[str], *, config: Any, *
         kwargs: of `load_adapter`; those that say which files are read count.
 
     Raises:
-        ValueError: see `read_adapter` and `check_adapter_weights`.
+        ValueError: pickled weights are asked for; or see `read_adapter` and `check_adapter_weights`.
     """
+    if kwargs.get("use_safetensors") is False:
+        raise ValueError(
+            "`use_safetensors` is False; adapters are read from adapter_model.safetensors only. Leave it out."
+        )
     adapter = read_adapter(name, **_places(kwargs) | _places(kwargs.get("adapter_kwargs") or {}))
     if adapter is not None:
         with without_peft_warnings():

@@ -528,6 +528,11 @@ def test_no_adapter_that_is_refused_is_put_into_a_model(adapter, base, tmp_path,
             model.load_adapter(folder)
 
 
+def test_a_pickled_adapter_is_not_put_into_a_model(adapter):
+    with pytest.raises(ValueError, match="`use_safetensors` is False"):
+        tiny_model().load_adapter(adapter[0], use_safetensors=False)
+
+
 def test_models_do_not_take_an_adapter_beside_them(adapter, base, tmp_path):
     folder = shutil.copytree(adapter[0], tmp_path / "own")
     shutil.copytree(base, folder, dirs_exist_ok=True)

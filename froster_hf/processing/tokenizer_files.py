@@ -265,7 +265,12 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
         names = itertools.islice(_names_of_templates(os.fspath(name), kwargs), MOST_TEMPLATES + 1)
         found = map(find, ("chat_template.jinja", *names))
         check_templates((file for file in found if file is not None), where=name)
-        read_settings(find("chat_template.json"))  # of older releases
+    template = find("chat_template.json")  # of older releases
+    if template is not None and "chat_template" not in read_settings(template):
+        raise ProcessorError(
+            f"{printable(template)} has no chat_template, for which transformers reads it. Remove the file: it is not "
+            "used here."
+        )
     for file in PROCESSOR_FILES:
         settings = read_settings(find(file))
         if (stated := settings.get("audio_tokenizer")) is not None:

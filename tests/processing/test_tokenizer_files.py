@@ -381,6 +381,20 @@ def test_settings_on_the_hub_have_as_few_values_as_in_a_folder(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
+    ("original", "load"),
+    [(SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, load_processor)],
+    ids=["a FROSTER processor", "a CLIP processor"],
+)
+def test_a_file_of_a_chat_template_without_one_is_refused_by_name(tmp_path, original, load):
+    folder = shutil.copytree(original, tmp_path / "own")
+    (folder / "chat_template.json").write_text("{}")
+    with pytest.raises(ProcessorError, match=r"own.chat_template\.json has no chat_template"):
+        load(folder)
+    (folder / "chat_template.json").write_text('{"chat_template": "{{ messages }}"}')
+    assert load(folder).chat_template is None
+
+
+@pytest.mark.parametrize(
     "case",
     [
         "in the processor's file",
