@@ -309,6 +309,11 @@ class FrosterProcessor(ProcessorMixin):
             self._refuse_long_texts([text] if isinstance(text, str) else text, inputs["input_ids"])
         return inputs
 
+    def _merge_kwargs(self, *args: Any, tokenizer_init_kwargs: Any = None, **kwargs: Any) -> dict[str, dict[str, Any]]:
+        """As in transformers, but what a tokenizer's file says, which transformers takes for options of texts and of
+        videos alike, is none of a call: a number in it would take any memory, or other frames."""
+        return super()._merge_kwargs(*args, **kwargs)
+
     @property
     def num_prompts(self) -> int:
         """P, the number of templates."""

@@ -170,7 +170,7 @@ def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any
     try:
         with errors_of_tokenizers(TokenizerError, "the tokenizer's files"):
             loaded = load()
-    except (ValueError, LookupError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
         if isinstance(error, ValueError) and str(error).isprintable():
             raise
         # transformers repeats values of the files as they are.
@@ -539,11 +539,13 @@ def check_tokenizer(tokenizer: Any) -> None:
     Raises:
         TokenizerError: see `check_tokenizer_files`.
     """
+    from transformers.tokenization_utils_base import LARGE_INTEGER
+
     _check_class(type(tokenizer).__name__)
     length = tokenizer.model_max_length
-    # Where none is stated, it is 10^30.
-    if type(length) is not int or length < 1:
-        raise _refused("its `model_max_length`", length, "whole numbers from 1")
+    # Texts may be padded to it, but where none is stated: then transformers has 10^30, and pads to none.
+    if type(length) is not int or not (1 <= length <= LONGEST_TEXT or length > LARGE_INTEGER):
+        raise _refused("its `model_max_length`", length, f"whole numbers from 1 to {LONGEST_TEXT}, or none")
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return

@@ -7,7 +7,9 @@ import struct
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from transformers import AutoProcessor, TokenizersBackend
 
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
@@ -174,12 +176,19 @@ def test_what_no_tokenizer_of_a_backbone_does_is_refused_before_a_text_is_read(t
         {"init_inputs": ["a"]},
         {"model_max_length": -5},
         {"model_max_length": 77.5},
+        {"model_max_length": 10**12},
     ],
     ids=str,
 )
 def test_other_classes_and_files_are_refused(tmp_path, fields):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster", **fields)
     with pytest.raises(TokenizerError, match="Take the tokenizer of"):
+        FrosterProcessor.from_pretrained(folder)
+
+
+def test_a_field_that_is_called_as_a_method_is_refused(tmp_path):
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster", add_special_tokens=False)
+    with pytest.raises(ProcessorError, match="cannot be loaded: AttributeError: add_special_tokens conflicts"):
         FrosterProcessor.from_pretrained(folder)
 
 
@@ -287,6 +296,27 @@ def test_settings_as_they_are_published_are_taken(tmp_path):
     (folder / "added_tokens.json").write_text(json.dumps({"<|endoftext|>": 872}))
     expected = FrosterProcessor.from_pretrained(SMALL_FROSTER).encode_labels(["a circle"])["input_ids"]
     assert FrosterProcessor.from_pretrained(folder).encode_labels(["a circle"])["input_ids"].equal(expected)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pad_to_multiple_of": 10**12},
+        {"truncation": True, "max_length": 3},
+        {"is_split_into_words": True},
+        {"do_resize": False},
+        {"num_frames": 2, "do_sample_frames": True},
+    ],
+    ids=str,
+)
+def test_what_a_tokenizer_says_is_no_option_of_a_call(tmp_path, fields):
+    """transformers takes each for an option of texts, of videos, or of both."""
+    videos, texts = [np.arange(8 * 40 * 40 * 3, dtype=np.uint8).reshape(8, 40, 40, 3)], ["a circle", "a square grows"]
+    for base in (SMALL_FROSTER, SMALL_CLIP):
+        load = FrosterProcessor.from_pretrained if base is SMALL_FROSTER else FrosterProcessor.from_clip
+        expected = load(base)(videos=videos, text=texts, return_tensors="pt")
+        inputs = load(copy_of(base, tmp_path / base.name, **fields))(videos=videos, text=texts, return_tensors="pt")
+        assert all(torch.equal(inputs[name], expected[name]) for name in (*expected, *inputs))
 
 
 @pytest.mark.parametrize(
