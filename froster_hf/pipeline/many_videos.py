@@ -11,7 +11,7 @@ import os
 import sys
 from collections import UserList
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +174,11 @@ class _Records:
         if not self.begun:
             # Another process may have begun it since it was looked for.
             refuse_results(self.path, overwrite=self.overwrite, resumable=True)
-            write_text_whole(self.path, line, overwrite=self.overwrite)
-            self.holding.enter_context(worked_in_alone(self.path))
+            # Nor is it replaced while another one adds to it, which opens it by its name.
+            replaced = self.path.is_file() and not self.path.is_symlink()
+            with worked_in_alone(self.path) if replaced else nullcontext():
+                write_text_whole(self.path, line, overwrite=self.overwrite)
+                self.holding.enter_context(worked_in_alone(self.path))
             self.begun = True
             return
         # Without a buffer, which would be written at the end whatever has failed.

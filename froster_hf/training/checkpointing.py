@@ -10,7 +10,7 @@ import pickle
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from ..conversion.reading import weight_files
 from ..printing import get_logger, listing, markdown_text, one_line, printable
 from ..processes import in_main_process
 from ..processing.text_files import read_json
-from ..whole_files import NO_ROOM, check_writable, refuse_results, write_errors
+from ..whole_files import NO_ROOM, check_writable, refuse_results, worked_in_alone, write_errors
 from .losses import SKIPPED_STEPS
 from .stored_states import (
     check_callbacks,
@@ -498,6 +498,32 @@ def remove_run(folder: str | Path, *, of_recipe: bool = False) -> None:
     if of_recipe:
         for name in (RESULTS_NAME, RECORD_NAME):
             (Path(folder) / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def run_alone_in(folder: str | Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Hold the folder of a recipe's run, from the first step until its model is saved, for all processes.
+
+    Args:
+        folder: the run's.
+        resume: the run that is there is gone on with.
+        overwrite: it is deleted.
+
+    Raises:
+        ValueError: another run is at work there.
+        RunExistsError, ResultExistsError: see `refuse_run`; another one has come since it was first looked for.
+    """
+    with ExitStack() as holding:
+
+        def begin() -> None:
+            holding.enter_context(worked_in_alone(folder))
+            if overwrite:
+                remove_run(folder, of_recipe=True)
+            elif not resume:
+                refuse_run(folder, of_recipe=True)
+
+        in_main_process(begin)
+        yield
 
 
 def list_checkpoints(run_folder: str | Path) -> dict[int, Path]:

@@ -27,7 +27,7 @@ from ..processing.prompts_froster import resolve_templates
 from ..whole_files import folder_for_results, prepare_file, write_text_whole
 from .argument_errors import naming_arguments
 from .arguments import FrosterTrainingArguments
-from .checkpointing import MODEL_NAME, RECORD_NAME, RESULTS_NAME, refuse_run, remove_run
+from .checkpointing import MODEL_NAME, RECORD_NAME, RESULTS_NAME, refuse_run, run_alone_in
 from .log_lines import show_lines
 from .recipes import Recipe, RecipeData, RecipeModel, RecipeWorld, output_folder
 from .run_record import license_of_base, measured_parts, record_run, write_record
@@ -56,6 +56,7 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
     Raises:
         RunExistsError: there is a run in `output_dir`, and neither of the two was asked for.
         ResultExistsError: there are results in `output_dir`, and no run that has left them.
+        ValueError: another run is at work in `output_dir`.
         OSError: nothing can be written to `output_dir`.
         NonFiniteError: the trained model has no finite scores of videos to measure on. It is saved, and nothing is
             recorded as measured.
@@ -69,22 +70,21 @@ def train_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = Fals
         trainer = build_trainer(recipe)
         # Now as well: a damaged file beside the checkpoint is an error.
         base_license = license_of_base(checkpoint_path(recipe.model.checkpoint))
-    if overwrite and trainer.is_world_process_zero():
-        remove_run(folder, of_recipe=True)
-    if trainer.args.num_train_epochs > 0:
-        trainer.train(resume_from_checkpoint=resume or None, overwrite=overwrite)
-    # Before it is measured, which may fail.
-    trainer.save_model_whole(folder / MODEL_NAME)
-    if trainer.is_world_process_zero():
-        record = record_run(recipe, trainer, model=folder / MODEL_NAME, base_license=base_license)
-        # Of a run that is gone on with: what an earlier model had.
-        (folder / RESULTS_NAME).unlink(missing_ok=True)
-        write_record(folder, record)
-    metrics = trainer.evaluate() if trainer.eval_dataset else {}
-    if metrics and trainer.is_world_process_zero():
-        known = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
-        write_text_whole(folder / RESULTS_NAME, json_text(known, indent=4))
-        write_record(folder, dataclasses.replace(record, evaluation=measured_parts(trainer, metrics)))
+    with run_alone_in(folder, resume=resume, overwrite=overwrite):
+        if trainer.args.num_train_epochs > 0:
+            trainer.train(resume_from_checkpoint=resume or None, overwrite=overwrite)
+        # Before it is measured, which may fail.
+        trainer.save_model_whole(folder / MODEL_NAME)
+        if trainer.is_world_process_zero():
+            record = record_run(recipe, trainer, model=folder / MODEL_NAME, base_license=base_license)
+            # Of a run that is gone on with: what an earlier model had.
+            (folder / RESULTS_NAME).unlink(missing_ok=True)
+            write_record(folder, record)
+        metrics = trainer.evaluate() if trainer.eval_dataset else {}
+        if metrics and trainer.is_world_process_zero():
+            known = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
+            write_text_whole(folder / RESULTS_NAME, json_text(known, indent=4))
+            write_record(folder, dataclasses.replace(record, evaluation=measured_parts(trainer, metrics)))
     return trainer
 
 

@@ -143,6 +143,8 @@ def test_two_runs_at_once_do_not_go_on_with_one_file(videos, classify, tmp_path)
         first = next(records)
         with pytest.raises(ValueError, match=told):
             predict_videos(classify, paths, resume=True, **call)
+        with pytest.raises(ValueError, match=told):
+            list(predict_videos(classify, paths, overwrite=True, **call))
         assert [first, *records]
     # From the reading of the file on, also where nothing was scored yet.
     records = predict_videos(classify, paths, resume=True, **call)

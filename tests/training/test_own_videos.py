@@ -16,9 +16,10 @@ from froster_hf.data.label_splits import hold_out
 from froster_hf.data.video_table import VIDEO_COLUMN, label_array, label_names
 from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
-from froster_hf.training import plan_training, train_on_videos
+from froster_hf.training import plan_training, recipe_run, train_on_videos
+from froster_hf.training.checkpointing import RunExistsError
 from froster_hf.training.recipe_run import build_trainer, read_recipe_data, training_arguments
-from froster_hf.whole_files import ResultExistsError
+from froster_hf.whole_files import ResultExistsError, worked_in_alone
 
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
 
@@ -235,6 +236,24 @@ def test_files_that_no_run_has_left_are_not_replaced(videos, tmp_path, name):
     with pytest.raises(ResultExistsError, match=f"{name.partition('/')[0]} exists already"):
         train_on_videos(videos, model="small", output_dir=tmp_path / "run")
     assert file.read_text() == "my own"
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}], ids=str)
+def test_two_runs_do_not_train_in_one_folder(videos, tmp_path, options):
+    with worked_in_alone(tmp_path), pytest.raises(ValueError, match="Another run is at work in "):
+        train_on_videos(videos, model="small", output_dir=tmp_path, **options)
+
+
+def test_the_model_of_a_run_that_ends_while_another_one_begins_stays(videos, tmp_path, monkeypatch):
+    def build_meanwhile(*arguments):
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "config.json").write_text("its own")
+        return build_trainer(*arguments)
+
+    monkeypatch.setattr(recipe_run, "build_trainer", build_meanwhile)
+    with pytest.raises(RunExistsError, match=r"holds a run already \(model\)"):
+        train_on_videos(videos, model="small", output_dir=tmp_path)
+    assert (tmp_path / "model" / "config.json").read_text() == "its own"
 
 
 def test_what_cannot_be_trained_on_is_said_before_anything_is_loaded(videos, tmp_path, capsys):

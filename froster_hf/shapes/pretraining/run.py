@@ -7,7 +7,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenize
 
 from ...machine_memory import FLOAT_BYTES, frame_tokens, refuse_beyond_memory, tower_bytes
 from ...training.batch_memory import num_ahead
-from ...training.checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, remove_run
+from ...training.checkpointing import MODEL_NAME, RESULTS_NAME, refuse_run, run_alone_in
 from ...training.log_lines import show_lines
 from ...training.losses import refuse_nonfinite_weights
 from ...training.recipes import output_folder
@@ -35,6 +35,7 @@ def pretrain(recipe: PretrainingRecipe, *, resume: bool = False, overwrite: bool
 
     Raises:
         RunExistsError: there is a run in `output_dir`, and neither of the two was asked for.
+        ValueError: another run is at work in `output_dir`.
         OSError: nothing can be written to `output_dir`.
         NonFiniteError: weights of the trained model, or its scores of the held-out stills, are not finite.
     """
@@ -43,16 +44,15 @@ def pretrain(recipe: PretrainingRecipe, *, resume: bool = False, overwrite: bool
     if not (resume or overwrite):
         refuse_run(folder, of_recipe=True)
     trainer = build_pretrainer(recipe)
-    if overwrite:
-        remove_run(folder, of_recipe=True)
-    trainer.train(resume_from_checkpoint=resume or None)
-    # Before anything is measured with them.
-    refuse_nonfinite_weights(trainer.clip)
-    write_text_whole(folder / RESULTS_NAME, json.dumps(trainer.evaluate(), indent=4, sort_keys=True))
-    # Not `save_model`, which adds pickled arguments to what others load.
-    with replaced_folder(folder / MODEL_NAME) as model:
-        for part in (trainer.clip, trainer.tokenizer, image_processor(recipe.model.image_size)):
-            part.save_pretrained(model)
+    with run_alone_in(folder, resume=resume, overwrite=overwrite):
+        trainer.train(resume_from_checkpoint=resume or None)
+        # Before anything is measured with them.
+        refuse_nonfinite_weights(trainer.clip)
+        write_text_whole(folder / RESULTS_NAME, json.dumps(trainer.evaluate(), indent=4, sort_keys=True))
+        # Not `save_model`, which adds pickled arguments to what others load.
+        with replaced_folder(folder / MODEL_NAME) as model:
+            for part in (trainer.clip, trainer.tokenizer, image_processor(recipe.model.image_size)):
+                part.save_pretrained(model)
     return trainer
 
 
