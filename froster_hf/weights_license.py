@@ -32,14 +32,16 @@ def beside_weights(checkpoint: str | os.PathLike[str], name: str) -> Path | None
     """
     if os.path.isdir(checkpoint):
         path = inside(Path(checkpoint), name)
-        return path if path.is_file() else None
-    from huggingface_hub import hf_hub_download  # waits for the network's libraries
+    else:
+        from huggingface_hub import hf_hub_download  # waits for the network's libraries
 
-    try:
-        with hub_asked_once(checkpoint):
-            return Path(hf_hub_download(os.fspath(checkpoint), name))
-    except (OSError, ValueError):  # No such file, repository or name; if there are no weights either, loading says so.
-        return None
+        try:
+            with hub_asked_once(checkpoint):
+                path = Path(hf_hub_download(os.fspath(checkpoint), name))
+        except (OSError, ValueError):  # No such file, repository or name; if there are no weights, loading says so.
+            return None
+    # In the Hub's cache, as transformers, which passes over what is not a file: a pipe would be waited for.
+    return path if path.is_file() else None
 
 
 def is_of_froster(report: Mapping[str, Any] | None) -> bool:

@@ -379,6 +379,8 @@ OPEN_CLIP = {
         ("vision_cfg", {"width": 128, "head_width": 32}, "vision_cfg.width: 128 and 64; .*head_width: 32 and 64"),
         ("preprocess_cfg", {"mean": [0.5, 0.5, 0.5]}, r"preprocess_cfg.mean: \[0.5, 0.5, 0.5\] and"),
         ("preprocess_cfg", {"std": 7}, "preprocess_cfg.std: 7 and"),
+        ("preprocess_cfg", {"mean": [10**400] * 3}, r"preprocess_cfg.mean: \[1000.* and"),
+        ("vision_cfg", {"norm_kwargs": {"eps": 10**400}}, "vision_cfg.norm_kwargs.eps: 1000.* and 1e-05"),
         ("preprocess_cfg", {"size": 24}, "preprocess_cfg.size: 24 and 16"),
         ("preprocess_cfg", {"resize_mode": "squash"}, "preprocess_cfg.resize_mode: squash and shortest"),
         ("preprocess_cfg", {"interpolation": "bilinear"}, "preprocess_cfg.interpolation: bilinear and bicubic"),

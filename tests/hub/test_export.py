@@ -1,6 +1,7 @@
 """`froster export`: the folder, its license, its claims, and that it runs without the package."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from froster_hf.conversion import convert_checkpoint, write_original_checkpoint
 from froster_hf.evaluation import evaluate_protocol, load_protocol
 from froster_hf.fingerprints import model_fingerprint
 from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts, read_measured_results
-from froster_hf.weights_license import card_license
+from froster_hf.weights_license import card_license, stated_license
 from tests.conversion.hostile_files import malicious_pickle
 from tests.conversion.original_layouts import clip_state_dict, froster_state_dict
 from tests.conversion.test_convert import clip_processor
@@ -445,6 +446,18 @@ def test_the_license_is_kept_under_a_name_on_the_hub(converted, tmp_path, monkey
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     with pytest.raises(ValueError, match="converted from FROSTER's"):
         export_checkpoint("someone/froster", tmp_path / "out", license="mit")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in this system's folders")
+def test_a_pipe_in_the_cache_of_the_hub_is_not_waited_for(tmp_path, monkeypatch):
+    cache = tmp_path / "hub"
+    populate_hub_cache(
+        cache,
+        "someone/froster",
+        lambda folder: [os.mkfifo(folder / name) for name in ("README.md", "conversion.json")],
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    assert stated_license("someone/froster") is None
 
 
 @pytest.mark.parametrize(
