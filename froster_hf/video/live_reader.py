@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .geometry import Projector, check_fields, check_pixels, have_one_shape, read_position, square_size
-from .packets import INDEXED_CONTAINERS, ffmpeg_reason
+from .packets import INDEXED_CONTAINERS, ffmpeg_reason, main_stream
 from .types import UnreadableVideoError, VideoLimits
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "tcp", "udp", "rtp", "srt")
@@ -74,8 +74,6 @@ def read_live(
         UnreadableVideoError: it cannot be opened, or breaks off.
     """
     with contextlib.closing(_open(address, limits)) as container:
-        if not container.streams.video:
-            raise UnreadableVideoError("no video stream")
         has_end = _has_end(container)
         if has_end and is_rejoined:
             return
@@ -149,7 +147,7 @@ def _has_end(container: Any) -> bool:
 
 def _sampled(container: Any, interval_seconds: float, limits: VideoLimits) -> Iterator[tuple[float, np.ndarray]]:
     """Frames at least so far apart, as a player shows them, with the seconds since the first."""
-    stream = container.streams.video[0]
+    stream = main_stream(container)
     stream.codec_context.options = {"max_pixels": str(min(limits.max_pixels, 2**31 - 1))}
     projector = Projector()
     # How to hold a frame, and the shape of its pixels: as the one before says, where it says nothing else.

@@ -141,7 +141,7 @@ def open_video_stream(
     left_out: Collection[int] = (),
     is_picture: bool = False,
 ):
-    """The container's main video stream, its decoder set to be strict, or else to be `watched`.
+    """The container's `main_stream`, its decoder set to be strict, or else to be `watched`.
 
     Args:
         container: The file.
@@ -152,8 +152,35 @@ def open_video_stream(
         is_picture: Whether its streams are items of a picture file.
 
     Raises:
-        UnreadableVideoError: without a video stream or decoder, of a picture that is none of its streams, or with
-            frames beyond `limits.max_pixels`.
+        UnreadableVideoError: as `main_stream`, of a picture that is none of its streams, or with frames beyond
+            `limits.max_pixels`.
+    """
+    stream = main_stream(container, left_out)
+    if is_picture and not _is_main(stream):
+        raise UnreadableVideoError(
+            "its main picture (HEIC, AVIF) is made from another one, or missing; save it as JPEG or PNG"
+        )
+    context = stream.codec_context
+    # Not known yet where a broadcast's sound begins long before its picture.
+    check_pixels(context.width, context.height, limits)
+    # The decoder keeps to the limit where a frame further on is larger. It counts whole blocks, of up to 128 pixels.
+    block_pixels = (context.width + 127) * (context.height + 127)
+    max_pixels = min(max(limits.max_pixels, block_pixels), 2**31 - 1)
+    context.options = {"max_pixels": str(max_pixels)} | (STRICT if is_strict else {})
+    context.thread_count = threads if context.width * context.height > ONE_THREAD_PIXELS else 1
+    context.thread_type = "AUTO"
+    return stream
+
+
+def main_stream(container: av.container.InputContainer, left_out: Collection[int] = ()):
+    """The video stream that players show, its decoder set to crop pictures as the stream says.
+
+    Args:
+        container: a file or a live source.
+        left_out: numbers of tracks that are parts of another one's pictures.
+
+    Raises:
+        UnreadableVideoError: without a video stream or decoder, or of a picture made of tiles.
     """
     streams = [stream for stream in container.streams.video if not _is_cover(stream) and stream.id not in left_out]
     if not streams:
@@ -163,21 +190,10 @@ def open_video_stream(
     stream = best if best in streams else max(streams, key=lambda each: (_is_main(each), each.frames))
     if any(map(_is_tile, streams)) and not _is_main(stream):
         raise UnreadableVideoError("it is a picture made of tiles, as phones store HEIC; save it as JPEG or PNG")
-    if is_picture and not _is_main(stream):
-        raise UnreadableVideoError(
-            "its main picture (HEIC, AVIF) is made from another one, or missing; save it as JPEG or PNG"
-        )
-    context = stream.codec_context
-    if context is None:
+    if stream.codec_context is None:
         raise UnreadableVideoError("no decoder for its video stream")
-    # Not known yet where a broadcast's sound begins long before its picture.
-    check_pixels(context.width, context.height, limits)
-    # The decoder keeps to the limit where a frame further on is larger. It counts whole blocks, of up to 128 pixels.
-    block_pixels = (context.width + 127) * (context.height + 127)
-    max_pixels = min(max(limits.max_pixels, block_pixels), 2**31 - 1)
-    context.options = {"max_pixels": str(max_pixels)} | (STRICT if is_strict else {})
-    context.thread_count = threads if context.width * context.height > ONE_THREAD_PIXELS else 1
-    context.thread_type = "AUTO"
+    # Else a cropping at the left is rounded down to 32 or 64 columns, and columns that are to be hidden are shown.
+    stream.codec_context.flags |= av.codec.context.Flags.unaligned
     return stream
 
 

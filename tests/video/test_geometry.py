@@ -223,6 +223,37 @@ def test_fields_of_h265_are_an_error(tmp_path, suffix, backend):
         decode_frames(path, [1], backend=backend)
 
 
+def cropped(source: Path, target: Path, name: str, **sides: int) -> Path:
+    """A video whose stream asks for a cropping, as lossless tools write it; its pictures are not encoded again."""
+    words = ":".join(f"crop_{side}={pixels}" for side, pixels in sides.items())
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        stream = read.streams.video[0]
+        copy = written.add_stream_from_template(stream)
+        metadata = av.bitstream.BitStreamFilterContext(f"{name}_metadata={words}", stream, copy)
+        for packet in read.demux(stream):
+            for changed in metadata.filter(packet if packet.size else None):
+                changed.stream = copy
+                written.mux(changed)
+    return target
+
+
+@pytest.mark.parametrize(("kind", "name"), [("h264_mp4", "h264"), ("h264_ts", "h264"), ("hevc_mp4", "hevc")])
+def test_what_a_stream_hides_at_any_side_is_not_shown(video_file, tmp_path, kind, name):
+    source = video_file(kind)
+    path = cropped(source, tmp_path / f"clip{source.suffix}", name, left=34, right=4, top=6)
+    frames, info = decode_frames(path, [0, 21])
+    assert (info.height, info.width) == (66, 58)
+    assert frames.equal(decode_frames(source, [0, 21])[0][..., 6:, 34:92])
+
+
+@pytest.mark.parametrize("backend", VERIFIED)
+def test_a_backend_that_shows_what_a_stream_hides_is_refused(video_file, tmp_path, backend):
+    needs_backend(backend)
+    path = cropped(video_file("h264_mp4"), tmp_path / "clip.mp4", "h264", left=34)
+    with pytest.raises(VideoDecodeError, match=r"another picture|has shape"):
+        decode_frames(path, [21], backend=backend)
+
+
 def test_the_square_size_stretches_the_short_side_and_leaves_rounding_alone():
     limits = VideoLimits()
     assert square_size((720, 576), Fraction(64, 45), limits) == (1024, 576)

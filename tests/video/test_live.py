@@ -163,6 +163,23 @@ def test_pictures_are_turned_and_stretched_as_those_of_a_file(tmp_path, kind, si
     assert torch.equal(frame, expected[0])
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_the_track_of_a_source_is_the_one_that_a_file_is_read_by(tmp_path, suffix):
+    with av.open(str(tmp_path / f"clip{suffix}"), "w") as container:
+        tracks = [container.add_stream("libx264", rate=25, options={"preset": "ultrafast"}) for _ in range(2)]
+        for number, track in enumerate(tracks):
+            track.width, track.height, track.pix_fmt = 96, 72, "yuv420p"
+            track.disposition = av.stream.Disposition.default if number else av.stream.Disposition(0)
+        for number, track in enumerate(tracks):
+            for index in range(4):
+                frame = av.VideoFrame.from_ndarray(draw_frame(index + 8 * number), format="rgb24")
+                container.mux(track.encode(frame))
+            container.mux(track.encode(None))
+    assert read_index(decode_frames(tmp_path / f"clip{suffix}", [0])[0][0].numpy()) == 8
+    with http_folder(tmp_path) as url:
+        assert indices(live_frames(f"{url}/clip{suffix}", max_reconnects=0, interval_seconds=0.04)) == [8, 9, 10, 11]
+
+
 def test_a_source_of_fields_of_h265_is_an_error(tmp_path):
     kind = replace(VIDEO_KINDS["hevc_mp4"], suffix=".ts", options={"x265-params": "interlace=tff:log-level=none"})
     render_video(tmp_path / "clip.ts", kind, num_frames=4)
