@@ -35,6 +35,9 @@ IMAGE_FORMATS = {
 # Others by which a frame may be called, which would be missing.
 _OTHER_PICTURES = (".avif", ".heic", ".heif", ".jfif", ".jpe", ".ppm")
 
+# Of a TIFF file: the colors of its palette.
+_COLOR_MAP = 320
+
 # MPO files, read as JPEG, are JPEG files with further pictures behind the first.
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
 
@@ -45,6 +48,7 @@ def load() -> None:
         importlib.import_module(f"PIL.{plugin}ImagePlugin")
     pillow: Any = importlib.import_module("PIL.Image")
     importlib.import_module("PIL.ImageOps")
+    importlib.import_module("PIL.ImagePalette")
     # `VideoLimits.max_pixels` holds in its place.
     pillow.MAX_IMAGE_PIXELS = None
 
@@ -141,6 +145,10 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
         check_pixels(image.width, image.height, limits)
         if several := further_pictures(image):
             raise UnreadableVideoError(several)
+        if image.format == "TIFF" and image.mode[0] == "P" and max(image.tag_v2[_COLOR_MAP], default=0) < 256:
+            # Old writers store 8 bits in place of 16, which libtiff tells so. Pillow takes them for black.
+            colors = bytes(image.tag_v2[_COLOR_MAP])
+            image.palette = importlib.import_module("PIL.ImagePalette").raw("RGB;L", colors)
         if image.mode[0] in "IF":
             # Pillow cuts such numbers off at 0 and 255: most of the picture would be black or white.
             values = np.asarray(image)

@@ -77,6 +77,26 @@ def test_a_photograph_stands_as_every_viewer_shows_it(tmp_path):
             assert frames[0].permute(1, 2, 0).tolist() == upright.tolist()
 
 
+def tiff_of_colors(depth: int) -> tuple[bytes, np.ndarray]:
+    """A TIFF file with a palette whose values have 16 bits, or as old writers store them, 8; and what it shows."""
+    indices = np.arange(24 * 32, dtype=np.uint8).reshape(24, 32)
+    colors = np.random.default_rng(0).integers(0, 256, (256, 3), dtype=np.uint8)
+    image = Image.fromarray(indices, "P")
+    image.putpalette(colors.tobytes())
+    out = io.BytesIO()
+    image.save(out, "TIFF")
+    stored = colors.T.astype("<u2") * 256
+    assert out.getvalue().count(stored.tobytes()) == 1
+    written = stored + stored // 256 if depth == 16 else stored // 256
+    return out.getvalue().replace(stored.tobytes(), written.tobytes()), colors[indices]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_the_colors_of_a_palette_may_be_stored_in_8_bits(depth):
+    data, shown = tiff_of_colors(depth)
+    assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), shown)
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg", "group4"])
 def test_compressed_tiff_is_read(tmp_path, compression):
     image = picture(255).convert("1" if compression == "group4" else "RGB")
