@@ -117,7 +117,7 @@ def test_what_is_no_file_or_too_large_in_the_place_of_one_is_refused_and_not_wai
 
 def test_files_of_failures_are_read_line_by_line_and_bounded_together(tmp_path, monkeypatch):
     for rank in range(2):
-        (tmp_path / f"decode_failures.{rank}.jsonl").write_text("11\n" * 250_000 + "[" * 300_000)
+        (tmp_path / f"decode_failures.{rank}.jsonl").write_text(f'"{"a" * 997}"\n' * 10_000 + "[" * 300_000)
     DecodeFailureLog(tmp_path, num_videos=100, rank=2).record([failure(3)])
     tracemalloc.start()
     try:
@@ -125,7 +125,7 @@ def test_files_of_failures_are_read_line_by_line_and_bounded_together(tmp_path, 
         assert tracemalloc.get_traced_memory()[1] < 5e6
     finally:
         tracemalloc.stop()
-    for name, most in {"MAX_LINES": 499_999, "MAX_BYTES": 1_900_000}.items():
+    for name, most in {"MAX_LINES": 19_999, "MAX_BYTES": 20_000_000}.items():
         with monkeypatch.context() as patched:
             patched.setattr(decode_failures, name, most)
             with pytest.raises(ValueError, match=rf"decode_failures\.1\.jsonl and .* more than .*{most:,} "):
