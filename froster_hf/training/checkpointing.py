@@ -29,7 +29,7 @@ from ..printing import get_logger, listing, markdown_text, one_line, printable
 from ..processes import in_main_process
 from ..processing.text_files import read_json
 from ..whole_files import NO_ROOM, check_writable, refuse_results, worked_in_alone, write_errors
-from .losses import SKIPPED_STEPS
+from .losses import num_skipped_steps, refuse_untrained
 from .stored_states import (
     check_callbacks,
     check_form,
@@ -142,6 +142,7 @@ class AtomicCheckpointing(Trainer):
             ResumeError: there is no sound checkpoint, or it lacks a state without which the run would not go on as if
                 it had not been interrupted.
             DamagedFolderError: the named checkpoint is damaged.
+            NonFiniteError: all steps were skipped.
         """
         if resume_from_checkpoint and overwrite:
             raise ValueError("A run is either resumed or overwritten; ask for one of the two.")
@@ -152,7 +153,9 @@ class AtomicCheckpointing(Trainer):
         if isinstance(checkpoint, str):
             check_sound(checkpoint, hashes=False)
             self._check_resumable(Path(checkpoint))
-        return super().train(checkpoint, trial, *args, **kwargs)
+        output = super().train(checkpoint, trial, *args, **kwargs)
+        refuse_untrained(self.state)
+        return output
 
     def _prepare_folder(self, requested: str | bool | None, *, overwrite: bool) -> str | None:
         """Make `output_dir` ready to write to, and choose the checkpoint to go on from; every byte of it is read."""
@@ -321,7 +324,7 @@ class AtomicCheckpointing(Trainer):
         rates = check_scheduler(scheduler_state, scheduler, max_steps=num_steps * self.args.world_size)
         optimizer_state = read_state(checkpoint / OPTIMIZER_NAME, num_parameters=num_parameters)
         # The schedule stands still at a step that is skipped. Those that a scaler skips stand in no log.
-        num_skipped = sum(SKIPPED_STEPS in entry for entry in trainer_state.log_history)
+        num_skipped = num_skipped_steps(trainer_state)
         least = 0 if self.accelerator.scaler is not None else num_steps - num_skipped
         if rates is not None and scheduler_state["last_epoch"] < least:
             raise ValueError(

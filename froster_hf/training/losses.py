@@ -21,7 +21,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 
 from ..modeling.layers_froster import IGNORED_LABEL
 from ..printing import get_logger, listing
@@ -113,8 +113,27 @@ SKIPPED_STEPS = "skipped_nonfinite_steps"
 
 
 class NonFiniteError(RuntimeError):
-    """Too many steps in a row had a loss or gradient that is not finite, or weights or scores are not; named in the
-    message."""
+    """Too many steps in a row, or all, had a loss or gradient that is not finite, or weights or scores are not; named
+    in the message."""
+
+
+def num_skipped_steps(state: TrainerState) -> int:
+    """The steps of a run that were skipped, those before it was resumed among them."""
+    return sum(SKIPPED_STEPS in entry for entry in state.log_history)
+
+
+def refuse_untrained(state: TrainerState) -> None:
+    """Raise where a training that has ended has changed no weight.
+
+    Raises:
+        NonFiniteError: all of its steps were skipped.
+    """
+    if 0 < state.global_step <= num_skipped_steps(state):
+        raise NonFiniteError(
+            f"The loss or the gradient is not finite in every step ({state.global_step}): no weight has changed. Look "
+            "at the weights of the model and of the teacher, at the videos, and at the weights of the losses, such as "
+            "`distillation_weight`."
+        )
 
 
 def refuse_nonfinite_weights(model: nn.Module) -> None:

@@ -24,6 +24,7 @@ from ..weights_license import FROSTER_LICENSE, IDENTIFIER, stated_license
 from ..whole_files import write_text_whole
 from .checkpointing import RECORD_NAME
 from .clip_datasets import class_names
+from .losses import num_skipped_steps
 from .recipes import Recipe
 
 MAX_RECORD_BYTES = 1 << 20
@@ -42,7 +43,7 @@ class RunRecord:
         recipe: all fields of the [`Recipe`].
         num_clips: clips trained on.
         num_labels: their labels.
-        num_steps: optimizer steps.
+        num_steps: optimizer steps, without those that were skipped.
         evaluation: part (`all`, `base`, `novel`) -> `top1` and `top5` in percent, `num_clips`, `num_labels`, and,
             where it was measured, `before`: top-1 of the model that the training began from.
         versions: of the packages.
@@ -95,7 +96,7 @@ def record_run(recipe: Recipe, trainer: Any, *, model: Path, base_license: str |
         recipe=recipe.to_dict(),
         num_clips=len(trainer.train_dataset),
         num_labels=len(class_names(trainer.train_dataset) or ()),
-        num_steps=trainer.state.global_step,
+        num_steps=trainer.state.global_step - num_skipped_steps(trainer.state),
         versions=package_versions(),
         base_license=base_license,
     )

@@ -84,8 +84,8 @@ def average_models(models: Iterable[Model]) -> Model:
         models: all of one architecture; an iterable may load them one by one, since two at a time are held.
 
     Raises:
-        ValueError: no model, weights that differ in name or shape, models of FROSTER or of a backbone that are
-            of other architectures, or adapters that are not merged.
+        ValueError: no model, weights that differ in name or shape or are not finite, models of FROSTER or of a
+            backbone that are of other architectures, or adapters that are not merged.
     """
     first: Model | None = None
     sums: dict[str, torch.Tensor] = {}
@@ -104,6 +104,10 @@ def average_models(models: Iterable[Model]) -> Model:
             total.add_(weights[name].to(total))
     if first is None:
         raise ValueError("The mean of no models was asked for; give at least one.")
+    if bad := [name for name, total in sums.items() if not total.isfinite().all()]:
+        raise ValueError(
+            f"{len(bad)} weights of the models are not finite ({listing(bad, limit=3)}). Leave that model out."
+        )
     for name, tensor in first.state_dict().items():
         if name in sums:
             tensor.copy_(sums[name] / count)

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from froster_hf.training.checkpointing import list_checkpoints
-from froster_hf.training.losses import SKIPPED_STEPS, NonFiniteError
+from froster_hf.training.losses import SKIPPED_STEPS, NonFiniteError, num_skipped_steps
 from froster_hf.training.whole_folders import check_sound
 from tests.training.tiny import LABELS, Arrays, tiny_trainer
 
@@ -81,7 +81,8 @@ def test_a_nan_clip_leaves_weights_optimizer_and_schedule_as_they_were(tmp_path,
 def test_only_the_bad_batch_of_an_accumulated_step_is_named(tmp_path, caplog):
     trainer = trainer_over(tmp_path, PoisonedClips({2}), gradient_accumulation_steps=4, max_steps=1)
     before = copy.deepcopy(trainer.model.state_dict())
-    trainer.train()
+    with pytest.raises(NonFiniteError, match="no weight has changed"):
+        trainer.train()
     assert equal(trainer.model.state_dict(), before)
     report = next(text for text in caplog.messages if "not finite" in text)
     assert "clip-2.mp4, clip-3.mp4." in report
@@ -115,6 +116,13 @@ def test_the_run_stops_after_so_many_in_a_row_and_not_before(tmp_path):
         trainer.train()
     assert [log["step"] for log in trainer.state.log_history if SKIPPED_STEPS in log] == [0, 1, 3, 4, 5, 6]
     assert not equal(trainer.model.state_dict(), before)
+
+
+def test_a_run_of_which_every_step_was_skipped_is_an_error(tmp_path):
+    trainer = trainer_over(tmp_path, PoisonedClips({0, 2, 4, 6}))
+    with pytest.raises(NonFiniteError, match=r"not finite in every step \(4\): no weight has changed"):
+        trainer.train()
+    assert num_skipped_steps(trainer.state) == trainer.state.global_step == 4
 
 
 def test_a_resumed_run_goes_on_counting(tmp_path):

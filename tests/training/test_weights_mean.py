@@ -43,6 +43,15 @@ def test_factors_of_adapters_are_not_averaged():
     assert average_models(models[:1]) is models[0]
 
 
+def test_weights_that_are_not_finite_have_no_mean():
+    models = [tiny_model(0), tiny_model(1)]
+    models[1].froster.logit_scale.data.fill_(torch.nan)
+    before = models[0].froster.logit_scale.clone()
+    with pytest.raises(ValueError, match=r"1 weights of the models are not finite \(froster\.logit_scale\)"):
+        average_models(models)
+    assert torch.equal(models[0].froster.logit_scale, before)
+
+
 def test_models_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="other weights than the first"):
         average_models([tiny_model(), tiny_model(temporal_module="st_adapter")])
