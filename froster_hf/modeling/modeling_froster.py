@@ -202,10 +202,11 @@ def check_clips(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
 
 def check_input_ids(input_ids: torch.Tensor, config: FrosterConfig) -> None:
     """Refuse texts that are not integers (n, L), with L at most the text tower's positions, or equal to them for a
-    tower that reads its padding.
+    tower that reads its padding; and on the CPU, tokens that the text tower does not have.
 
     Raises:
-        ValueError: another shape or dtype, or texts that are too long or not padded as far as the tower reads.
+        ValueError: another shape or dtype, texts that are too long or not padded as far as the tower reads, or a token
+            of another vocabulary.
     """
     longest = config.text_config.max_position_embeddings
     if input_ids.ndim != 2 or input_ids.is_floating_point():
@@ -222,6 +223,16 @@ def check_input_ids(input_ids: torch.Tensor, config: FrosterConfig) -> None:
         raise ValueError(
             f"The texts have {input_ids.shape[1]} tokens, but the text tower of `{config.backbone}` reads its "
             f"padding: pad them to {config.text_length}, as the model's processor does."
+        )
+    # Elsewhere, the host would wait for the device.
+    is_unread = input_ids.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if is_unread or input_ids.numel() == 0:
+        return
+    vocabulary = config.text_config.vocab_size
+    if (unknown := input_ids[(input_ids < 0) | (input_ids >= vocabulary)]).numel():
+        raise ValueError(
+            f"`input_ids` has the token {int(unknown[0])}, but this model has {vocabulary}, from 0 on. Load the "
+            "tokenizer of this model's checkpoint."
         )
 
 
@@ -677,7 +688,7 @@ class FrosterModel(FrosterPreTrainedModel):
             `FrosterTextFeatures`.
 
         Raises:
-            ValueError: another shape or dtype, or texts longer than the tower takes.
+            ValueError: another shape or dtype, texts longer than the tower takes, or a token that it does not have.
         """
         check_input_ids(input_ids, self.config)
         tower = self.text_model

@@ -629,9 +629,10 @@ class FrosterProcessor(ProcessorMixin):
         """
         highest, vocabulary = int(input_ids.max()), config.text_config.vocab_size
         if highest >= vocabulary:
+            name = self.tokenizer.convert_ids_to_tokens(highest)
             raise ValueError(
-                f"The tokenizer gives the token {highest}, but the model has {vocabulary}, from 0 on. Load the "
-                "tokenizer of this model's checkpoint."
+                f"The tokenizer gives {name!r:.100}, the token {highest}, but the model has {vocabulary}, from 0 on. "
+                "Load the tokenizer of this model's checkpoint."
             )
         is_highest = config.end_token == "highest"
         end = self.tokenizer.eos_token_id if is_highest else config.end_token

@@ -12,6 +12,20 @@ def padded_to_the_towers_length(texts):
     return F.pad(texts, (0, TEXT["max_position_embeddings"] - texts.shape[1]), value=TEXT["pad_token_id"])
 
 
+@pytest.mark.parametrize("token", [-1, TEXT["vocab_size"], 2**40])
+def test_a_token_that_the_model_does_not_have_is_refused_by_its_index(token):
+    model, texts = tiny_model(), tiny_texts(3)
+    texts[1, 1] = token
+    said = f"has the token {token}, but this model has {TEXT['vocab_size']}, from 0 on. Load the tokenizer"
+    for read in (
+        model.froster.get_text_features,
+        lambda texts: model.froster.get_label_embeds(texts, chunk_size=2),
+        lambda texts: model(tiny_clips(1), input_ids=texts),
+    ):
+        with pytest.raises(ValueError, match=said):
+            read(texts)
+
+
 def test_lengths_end_with_the_first_end_token():
     ids = torch.tensor([[98, 5, END, 0], [98, END, END, END], [98, 5, 6, END]])
     assert text_lengths(ids, END).tolist() == [3, 2, 4]
