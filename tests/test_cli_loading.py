@@ -197,7 +197,7 @@ DAMAGES = {
     ),
     "a tokenizer with the end token elsewhere": (
         lambda folder: change_json(folder / "tokenizer_config.json", eos_token="another"),
-        "Load the tokenizer of this model's checkpoint.",
+        "its files give texts the token 'another', whose index is",
     ),
     "a tokenizer without padding": (
         lambda folder: change_json(folder / "tokenizer_config.json", pad_token=None),

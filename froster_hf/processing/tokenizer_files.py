@@ -166,7 +166,7 @@ def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any
     """
     from .processing_froster import errors_of_tokenizers
 
-    check_tokenizer_files(name, **kwargs)
+    embeddings = check_tokenizer_files(name, **kwargs)
     try:
         with errors_of_tokenizers(TokenizerError, "the tokenizer's files"):
             loaded = load()
@@ -177,6 +177,7 @@ def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any
         raise ProcessorError(one_line(f"The processor cannot be loaded: {type(error).__name__}: {error}")) from error
     tokenizer = getattr(loaded, "tokenizer", loaded)
     check_tokenizer(tokenizer)
+    _check_ends(tokenizer, embeddings)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     # Texts of a stranger's that nothing here reads, and that would be saved with the tokenizer.
     loaded.chat_template = tokenizer.chat_template = None
@@ -185,6 +186,18 @@ def checked(load: Callable[[], Any], name: str | os.PathLike[str], **kwargs: Any
     for field in ("auto_map", "custom_pipelines"):
         tokenizer.init_kwargs.pop(field, None)
     return loaded
+
+
+def _check_ends(tokenizer: Any, embeddings: int) -> None:
+    """Refuse a tokenizer that puts around every text, or behind it, a token that the text tower does not have."""
+    from .processing_froster import errors_of_tokenizers
+
+    with errors_of_tokenizers(TokenizerError, "a text without a word"):
+        tokens = [*tokenizer("")["input_ids"], tokenizer.pad_token_id]
+    for token in tokens:
+        if token is not None and token >= embeddings:
+            told = f"its files give texts the token {tokenizer.convert_ids_to_tokens(token)!r:.100}, whose index is"
+            raise _refused(told, token, f"from 0 to {embeddings - 1}, which the model has")
 
 
 def _check_kept(tokenizer: Any) -> None:
@@ -196,12 +209,15 @@ def _check_kept(tokenizer: Any) -> None:
             raise _refused("tokenizer_config.json has the field", field, "plain settings and tokens")
 
 
-def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
+def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> int:
     """Refuse a checkpoint whose tokenizer does other things with texts than those of the backbones.
 
     Args:
         name: name of the checkpoint, a folder or a name on the Hub.
         kwargs: keywords of the loader; those that say where the files are count.
+
+    Returns:
+        How many tokens the text tower has, or `MOST_EMBEDDINGS` where no configuration says it.
 
     Raises:
         TokenizerError: a class, a part, an expression or a size that none of the backbones' tokenizers has.
@@ -242,6 +258,7 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
             raise _refused("its format is that of a language model,", model, "tokenizer.json and sentencepiece's")
         if model.startswith(SENTENCEPIECE_FILES) and (file := find(model)) is not None:
             _check_sentencepiece(file, embeddings)
+    return embeddings
 
 
 def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:

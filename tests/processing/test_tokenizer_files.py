@@ -186,6 +186,22 @@ def test_other_classes_and_files_are_refused(tmp_path, fields):
         FrosterProcessor.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("field", ["bos_token", "eos_token", "pad_token"])
+def test_a_token_of_every_text_that_the_model_does_not_have_is_refused_by_its_name(tmp_path, field):
+    for base, load in ((SMALL_FROSTER, FrosterProcessor.from_pretrained), (SMALL_CLIP, FrosterProcessor.from_clip)):
+        folder = copy_of(base, tmp_path / base.name, **{field: "runs", "tokenizer_class": "CLIPTokenizer"})
+        with pytest.raises(TokenizerError, match="texts the token 'runs', whose index is 873; allowed: from 0 to 872"):
+            load(folder)
+
+
+def test_further_tokens_that_the_model_does_not_have_are_no_error_until_a_text_has_them(tmp_path):
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster", extra_special_tokens=["<mask>"])
+    processor, config = FrosterProcessor.from_pretrained(folder), FrosterConfig.from_pretrained(folder)
+    processor.encode_labels(["a circle"], config=config)
+    with pytest.raises(ValueError, match="gives '<mask>', the token 873, but the model has 873"):
+        processor.encode_labels(["a <mask>"], config=config)
+
+
 def test_a_field_that_is_called_as_a_method_is_refused(tmp_path):
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster", add_special_tokens=False)
     with pytest.raises(ProcessorError, match="cannot be loaded: AttributeError: add_special_tokens conflicts"):
