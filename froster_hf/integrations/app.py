@@ -9,9 +9,11 @@ import contextlib
 import html
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +42,7 @@ from .app_requests import (
     is_own_name,
     nothing_of_bad_requests,
     one_line_of_full_descriptors,
+    print_failure,
     request_reason,
 )
 
@@ -61,6 +64,9 @@ MOST_SEGMENTS = 20_000
 
 MOST_WAITING = 16
 """Questions that wait while one is answered; the model answers one at a time."""
+
+MOST_PICTURES = 100
+"""Answers whose pictures are kept."""
 
 MOST_SESSIONS = 100
 """Sessions that Gradio remembers: the settings of all fields, which nothing of this page needs, and answers that
@@ -357,6 +363,7 @@ class Answering:
 
             self.index = open_index(index)
             self.index.check_model(classify)
+        self._folders: deque[Path] = deque()
 
     def predict(
         self,
@@ -425,7 +432,7 @@ class Answering:
         try:
             multi_label, background, threshold, *windows = settings
             timeline = self._timeline(video, _options(labels, multi_label, background, threshold), *windows)
-            path = _new_folder() / "timeline.png"
+            path = self._new_folder() / "timeline.png"
             write_timeline(timeline, path)
             return str(path), segments_html(timeline)
         except EXPECTED as error:
@@ -454,18 +461,23 @@ class Answering:
         return import_extra("app").Dropdown(choices=names, value=names[0] if names else None)
 
     def _found(self, words: str | None, video: str | None, top_k: int | None) -> list[Any]:
-        from .search import search_videos
+        from .search import SearchIndexError, search_videos
 
         # A field that somebody has emptied means the default.
         number = NUM_FOUND if top_k is None else top_k
-        return search_videos(
-            self.index,
-            words,
-            like=video,
-            top_k=number,
-            classify=self.classify,
-            max_frames=MOST_TIMELINE_FRAMES,
-        )
+        try:
+            return search_videos(
+                self.index,
+                words,
+                like=video,
+                top_k=number,
+                classify=self.classify,
+                max_frames=MOST_TIMELINE_FRAMES,
+            )
+        except SearchIndexError as error:
+            # It names the place of the index, which is for whoever runs the app.
+            print_failure(error)
+            raise ValueError("The index cannot be searched any more; the server's terminal says why.") from error
 
     def _answers(self, video: str, options: dict[str, Any]) -> list[dict[str, Any]]:
         return list(self.classify(_given(video), **options))
@@ -492,6 +504,16 @@ class Answering:
             _given(video), max_frames=MOST_TIMELINE_FRAMES, on_segment=count, **options, **seconds
         )
 
+    def _new_folder(self) -> Path:
+        """A folder among the uploads: Gradio shows files from there without a copy, and deletes them by age. Before it
+        does, those of the oldest answers go: somebody may ask again and again."""
+        uploads = import_extra("app", "gradio.utils").get_upload_folder()
+        folder = Path(tempfile.mkdtemp(dir=make_folder(uploads, mode=0o700)))
+        self._folders.append(folder)
+        if len(self._folders) > MOST_PICTURES:
+            shutil.rmtree(self._folders.popleft(), ignore_errors=True)
+        return folder
+
     def _pictures(self, video: str, label: str, labels: str | None, method: str) -> tuple[str, str]:
         from ..evaluation.explaining import explain_video
 
@@ -504,7 +526,7 @@ class Answering:
             video,
             label=label.strip(),
             candidate_labels=_lines(labels),
-            output_dir=_new_folder(),
+            output_dir=self._new_folder(),
             methods=[method],  # type: ignore[list-item]
         )
         return str(explanation.animations[method]), str(explanation.strips[method])
@@ -556,12 +578,6 @@ def _given(video: str | None) -> str:
     if not video:
         raise ValueError("Upload a video first.")
     return video
-
-
-def _new_folder() -> Path:
-    """A folder among the uploads: Gradio shows files from there without a copy, and deletes them by age."""
-    folder = import_extra("app", "gradio.utils").get_upload_folder()
-    return Path(tempfile.mkdtemp(dir=make_folder(folder, mode=0o700)))
 
 
 @contextlib.contextmanager

@@ -154,6 +154,17 @@ def test_an_index_is_searched_by_words_and_by_a_video(index, videos):
     assert set(by_video[0]) == {"video", "start_seconds", "end_seconds", "score"}
 
 
+def test_an_index_that_is_gone_is_told_without_its_folder(index, tmp_path, capfd):
+    own = tmp_path / "secret_place"
+    shutil.copytree(index, own)
+    answering = Answering(load_pipeline("small"), own)
+    shutil.rmtree(own)
+    with pytest.raises(gradio.Error, match="The index cannot be searched any more") as told:
+        answering.search("a red star", None)
+    assert "secret_place" not in str(told.value)
+    assert "secret_place" in capfd.readouterr().err
+
+
 def test_the_video_of_a_search_is_bounded_as_that_of_a_timeline_is(index, videos, monkeypatch):
     answering = Answering(load_pipeline("small"), index)
     monkeypatch.setattr(app_module, "MOST_TIMELINE_FRAMES", 1)
@@ -1063,6 +1074,16 @@ def test_pictures_of_an_app_that_is_mounted_elsewhere_are_deleted_by_age(videos,
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {Path(movie).name, Path(strip).name}
     delete_files_created_by_app(app, age=0)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix in (".gif", ".png")]
+
+
+def test_pictures_of_the_oldest_answers_are_deleted(videos, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(app_module, "MOST_PICTURES", 2)
+    answering = Answering(load_pipeline("small"))
+    question = str(videos / "a_red_star_sliding_left.mp4"), "a red star sliding left", LABELS
+    given = [answering.explain(*question) for _ in range(4)]
+    assert [[os.path.exists(path) for path in paths] for paths in given] == [[False, False]] * 2 + [[True, True]] * 2
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 SERVED_AND_ASKED = """
