@@ -217,7 +217,9 @@ def test_a_model_without_finite_scores_is_saved_and_nothing_is_measured(tmp_path
     run = tmp_path / "run"
     given = [*tiny_overrides(tmp_path / "start", video_folder, run), "data.shots=null"]
     kept = [f"model.{field}=null" for field in ("num_frames", "prompt_templates")]
-    train = ["train", "froster_k400", *given, *kept, "--output-dir", str(run)]
+    # Whose every step would be skipped.
+    untrained = ["training.num_train_epochs=0", "training.max_steps=-1"]
+    train = ["train", "froster_k400", *given, *kept, *untrained, "--output-dir", str(run)]
     assert main(train) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("froster: error: The model's scores are not finite for ")

@@ -163,17 +163,17 @@ def test_hidden_files_stay_where_they_are(clip_folder, tuned_folder, tmp_path):
     assert not (out / ".env.json").exists()
 
 
-def test_processor_code_and_config_come_along_and_labels_and_calibration_do_not(clip_folder, tmp_path, caplog):
-    model = tiny_model()
-    model.set_labels(["a", "b"], input_ids=tiny_texts(2))
-    tuned = tmp_path / "tuned"
+def test_processor_code_and_config_come_along_and_labels_and_calibration_do_not(tmp_path, caplog):
+    tuned, processor = save_tiny_checkpoint(tmp_path / "tuned"), tiny_processor()
+    labels = {"labels": ["a", "b"], "input_ids": processor.encode_labels(["a", "b"])["input_ids"]}
+    model = FrosterForVideoClassification.from_pretrained(tuned)
+    model.set_labels(**labels)
     model.save_pretrained(tuned)
-    processor = tiny_processor()
     processor.calibration = {"scale": 1.0, "bias": 0.0, "threshold": 0.5, "background_labels": ["a landscape"]}
     processor.save_pretrained(tuned)
     for name in ("trainer_state.json", "training_args.bin", "optimizer.pt"):
         (tuned / name).write_text("{}")
-    result = interpolate(clip_folder, tuned, 0.5, output_dir=tmp_path / "out")
+    result = interpolate(save_tiny_clip(tmp_path / "clip"), tuned, 0.5, output_dir=tmp_path / "out")
     names = {path.name for path in result.iterdir()}
     expected = {path.name for path in tuned.iterdir()} - {"trainer_state.json", "training_args.bin", "optimizer.pt"}
     assert names == expected
@@ -183,8 +183,8 @@ def test_processor_code_and_config_come_along_and_labels_and_calibration_do_not(
     assert "calibration of the checkpoint does not hold for the weights between the two" in caplog.text
     kept = FrosterProcessor.from_pretrained(result).to_dict()
     assert kept == {**FrosterProcessor.from_pretrained(tuned).to_dict(), "calibration": None}
-    loaded.set_labels(["a", "b"], input_ids=tiny_texts(2))
-    assert loaded(tiny_clips()).logits.isfinite().all()
+    loaded.set_labels(**labels)
+    assert loaded(torch.zeros(1, 4, 3, 32, 32)).logits.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -438,10 +438,8 @@ def test_what_other_programs_would_read_stays_behind(tmp_path):
     assert {path.name for path in result.iterdir()} == own
 
 
-def test_kernels_and_chat_templates_that_a_checkpoint_names_stay_behind(clip_folder, tmp_path):
-    folder = tmp_path / "tuned"
-    tiny_model().save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
+def test_kernels_and_chat_templates_that_a_checkpoint_names_stay_behind(tmp_path):
+    clip_folder, folder = save_tiny_clip(tmp_path / "clip"), save_tiny_checkpoint(tmp_path / "tuned")
     kernels = {"attn_implementation": "hostile/kernels", "_experts_implementation": "hostile/kernels"}
     edit_config(folder, lambda config: config.update(kernels))
     edit_config(folder, lambda config: config["vision_config"].update(kernels))
