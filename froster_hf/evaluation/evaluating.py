@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,15 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import Description
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..whole_files import ResultExistsError, check_writable, make_folder, refuse_link, refuse_results, write_text_whole
+from ..whole_files import (
+    ResultExistsError,
+    check_writable,
+    make_folder,
+    refuse_link,
+    refuse_results,
+    worked_in_alone,
+    write_text_whole,
+)
 from .label_similarity import similarity_table, write_similarity_report
 from .metrics import BaseToNovel, MeanAndStd, average_views, compute
 from .page import CALIBRATED_FOLDER, CHOSEN_FOLDER
@@ -135,37 +144,36 @@ def evaluate_protocol(
         raise ValueError(f"`method` is {method!r}, the name of the row of `frozen`; give the checkpoints another one.")
     accelerator = accelerator or Accelerator()
     folder = Path(output_dir)
-    work = prepare_folder(folder, protocol.to_dict(), overwrite=overwrite)
-    plan = plan_evaluation(protocol, data)
-    for name, found in plan.count_differences.items():
-        logger.warning("%s differs from the published counts: %s", name, found)
-    predict_table = partial(
-        predict,
-        table=plan.table,
-        descriptions=matched_descriptions(descriptions, plan.table),
-        text_pooling=text_pooling,
-        num_views=protocol.num_views,
-        num_crops=protocol.num_crops,
-        video_options=protocol.video_options,
-        accelerator=accelerator,
-        **computing,
-    )
-    models = [models] if isinstance(models, nn.Module) else models
-    pairs = (model if isinstance(model, tuple) else (model, processor) for model in models)
-    if frozen is not None and frozen.processor is None:
-        frozen = dataclasses.replace(frozen, processor=processor)
-    scored = _score_table(predict_table, pairs, method=method, frozen=frozen, folder=work / "predictions")
-    tested = {name: [_test_parts(plan, score) for score in scores] for name, scores in scored.rows.items()}
-    report = _report(protocol, plan, tested, scored)
-    if accelerator.is_main_process:
-        if frozen is not None and frozen.training_labels is not None:
-            points = _similarity_points(plan, tested[method], tested[FROZEN_ROW][0])
-            own = frozen.processor or processor
-            rows = similarity_table(frozen.model, own, training_labels=frozen.training_labels, tested=points)
-            write_similarity_report(rows, work)
-        write_report(report, {name: [sample[name] for sample in tested[method]] for name in plan.parts}, work)
-    accelerator.wait_for_everyone()
-    put_in_place(work, folder)
+    with result_folder(folder, protocol.to_dict(), overwrite=overwrite) as work:
+        plan = plan_evaluation(protocol, data)
+        for name, found in plan.count_differences.items():
+            logger.warning("%s differs from the published counts: %s", name, found)
+        predict_table = partial(
+            predict,
+            table=plan.table,
+            descriptions=matched_descriptions(descriptions, plan.table),
+            text_pooling=text_pooling,
+            num_views=protocol.num_views,
+            num_crops=protocol.num_crops,
+            video_options=protocol.video_options,
+            accelerator=accelerator,
+            **computing,
+        )
+        models = [models] if isinstance(models, nn.Module) else models
+        pairs = (model if isinstance(model, tuple) else (model, processor) for model in models)
+        if frozen is not None and frozen.processor is None:
+            frozen = dataclasses.replace(frozen, processor=processor)
+        scored = _score_table(predict_table, pairs, method=method, frozen=frozen, folder=work / "predictions")
+        tested = {name: [_test_parts(plan, score) for score in scores] for name, scores in scored.rows.items()}
+        report = _report(protocol, plan, tested, scored)
+        if accelerator.is_main_process:
+            if frozen is not None and frozen.training_labels is not None:
+                points = _similarity_points(plan, tested[method], tested[FROZEN_ROW][0])
+                own = frozen.processor or processor
+                rows = similarity_table(frozen.model, own, training_labels=frozen.training_labels, tested=points)
+                write_similarity_report(rows, work)
+            write_report(report, {name: [sample[name] for sample in tested[method]] for name in plan.parts}, work)
+        accelerator.wait_for_everyone()
     return report
 
 
@@ -228,6 +236,26 @@ def matched_descriptions(descriptions: Mapping[str, Any] | None, table: Dataset)
     return match.described
 
 
+@contextmanager
+def result_folder(folder: Path, protocol: Mapping[str, Any], **options: Any) -> Iterator[Path]:
+    """What [`prepare_folder`] gives, held for this evaluation until the block ends, which puts it in its place.
+
+    Raises:
+        ValueError: another evaluation is at work in the folder; or see [`prepare_folder`].
+    """
+    refuse_processes_alone(together="the environment variable ACCELERATE_USE_CPU=true")
+    with ExitStack() as holding:
+
+        def hold() -> None:
+            check_writable(folder)
+            holding.enter_context(worked_in_alone(folder))
+
+        in_main_process(hold)
+        work = prepare_folder(folder, protocol, **options)
+        yield work
+        put_in_place(work, folder)
+
+
 def prepare_folder(
     folder: Path,
     protocol: Mapping[str, Any],
@@ -248,10 +276,8 @@ def prepare_folder(
         [`put_in_place`]. One that was interrupted there is gone on with by calls for the same protocol without
         `overwrite`; to those for others, it is as if it were not there.
     """
-    refuse_processes_alone(together="the environment variable ACCELERATE_USE_CPU=true")
 
     def prepare() -> Path:
-        check_writable(folder)
         unfinished = folder / UNFINISHED_FOLDER
         for hidden in (unfinished, folder / WHOLE_FOLDER):
             refuse_link(hidden)

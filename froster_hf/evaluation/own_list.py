@@ -35,7 +35,7 @@ from ..printing import get_logger, printable, without_progress_bars
 from ..video.columns import without_video_decoding
 from ..video.source import source_name
 from ..whole_files import new_folder, write_errors
-from .evaluating import matched_descriptions, prepare_folder, put_in_place
+from .evaluating import matched_descriptions, result_folder
 from .metrics import (
     METRICS,
     MultiLabelPrecision,
@@ -163,33 +163,34 @@ def evaluate_videos(
         "multi_label": is_multi_label(table),
     }
     described = matched_descriptions(descriptions, table)
-    work = prepare_folder(folder, subject, overwrite=overwrite)
-    options = {
-        **vars(computing),
-        "descriptions": described,
-        "text_pooling": text_pooling,
-        "accelerator": accelerator,
-    }
-    measured = [
-        _measure(name, classify, table, work / "predictions" / f"model_{number}", calibrate and number == 0, options)
-        for number, (name, classify) in enumerate(models.items())
-    ]
-    results, calibration = [result for result, _ in measured], measured[0][1] if calibrate else None
-    report = _report(subject, table, results, calibration)
-    if accelerator.is_main_process:
-        classify = next(iter(models.values()))
-        if calibration is not None:
-            # The pipeline in memory has it from now on, too.
-            labels = [*label_names(table), *calibration.background_labels]
-            is_new = keep_descriptions(classify.processor, labels, options["descriptions"], text_pooling)
-            if is_new and classify.model.config.id2label:
-                logger.warning(STORED_LABELS)
-            classify.processor.calibration = calibration.to_dict()
-            # First, since the report says that it is there.
-            save_variant(classify, work / CALIBRATED_FOLDER)
-        _write(report, results, table, classify, work)
-    accelerator.wait_for_everyone()
-    put_in_place(work, folder)
+    with result_folder(folder, subject, overwrite=overwrite) as work:
+        options = {
+            **vars(computing),
+            "descriptions": described,
+            "text_pooling": text_pooling,
+            "accelerator": accelerator,
+        }
+        measured = [
+            _measure(
+                name, classify, table, work / "predictions" / f"model_{number}", calibrate and number == 0, options
+            )
+            for number, (name, classify) in enumerate(models.items())
+        ]
+        results, calibration = [result for result, _ in measured], measured[0][1] if calibrate else None
+        report = _report(subject, table, results, calibration)
+        if accelerator.is_main_process:
+            classify = next(iter(models.values()))
+            if calibration is not None:
+                # The pipeline in memory has it from now on, too.
+                labels = [*label_names(table), *calibration.background_labels]
+                is_new = keep_descriptions(classify.processor, labels, options["descriptions"], text_pooling)
+                if is_new and classify.model.config.id2label:
+                    logger.warning(STORED_LABELS)
+                classify.processor.calibration = calibration.to_dict()
+                # First, since the report says that it is there.
+                save_variant(classify, work / CALIBRATED_FOLDER)
+            _write(report, results, table, classify, work)
+        accelerator.wait_for_everyone()
     return report
 
 

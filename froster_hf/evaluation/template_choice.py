@@ -23,7 +23,7 @@ from datasets import Dataset
 
 from ..data.video_table import is_multi_label, label_array, label_names
 from ..processing.prompts_froster import TEMPLATE_SETS, find_text_pooling, resolve_templates
-from .evaluating import matched_descriptions, prepare_folder, put_in_place
+from .evaluating import matched_descriptions, result_folder
 from .metrics import average_views, paired_intervals, true_ranks
 from .own_list import STORED_LABELS, keep_descriptions, named_table, own_views, save_variant
 from .page import CHOSEN_FOLDER, difference_in_words
@@ -118,40 +118,39 @@ def choose_templates(
     # Before videos are scored; those that cannot be decoded may make them too few after all.
     _refuse_few_videos(len(table), num_folds)
     folder = Path(output_dir)
-    work = prepare_folder(folder, subject, overwrite=overwrite, subfolders=("predictions",))
-    embeds, header = embed_videos(
-        classify.model,
-        table,
-        processor=processor,
-        output_dir=work / "predictions",
-        accelerator=accelerator,
-        **views,
-        **vars(computing),
-    )
-    pool = list(dict.fromkeys(template for templates in sets.values() for template in templates))
-    scorer = _TemplateScorer(
-        classify.model,
-        processor,
-        embeds,
-        label_array(table),
-        labels=label_names(table),
-        templates=pool,
-        descriptions=described,
-        text_pooling=text_pooling,
-    )
-    named = {key: tuple(pool.index(template) for template in templates) for key, templates in sets.items()}
-    choose = _choose_greedily(len(pool)) if search == "greedy" else _choose_set(list(named.values()))
-    folds = _deal_out(label_array(table), scorer.decoded, num_folds, seed)
-    report = _report(subject, scorer, named, choose, folds)
-    report |= {"data": header["data"], "labels": label_names(table), "model": header["model"]}
-    report |= {"versions": package_versions()}
-    _keep(classify, report, described, text_pooling)
-    if accelerator.is_main_process:
-        # First, since the report says that it is there.
-        save_variant(classify, work / CHOSEN_FOLDER)
-        write_result(report, markdown_of_choice(report), work)
-    accelerator.wait_for_everyone()
-    put_in_place(work, folder)
+    with result_folder(folder, subject, overwrite=overwrite, subfolders=("predictions",)) as work:
+        embeds, header = embed_videos(
+            classify.model,
+            table,
+            processor=processor,
+            output_dir=work / "predictions",
+            accelerator=accelerator,
+            **views,
+            **vars(computing),
+        )
+        pool = list(dict.fromkeys(template for templates in sets.values() for template in templates))
+        scorer = _TemplateScorer(
+            classify.model,
+            processor,
+            embeds,
+            label_array(table),
+            labels=label_names(table),
+            templates=pool,
+            descriptions=described,
+            text_pooling=text_pooling,
+        )
+        named = {key: tuple(pool.index(template) for template in templates) for key, templates in sets.items()}
+        choose = _choose_greedily(len(pool)) if search == "greedy" else _choose_set(list(named.values()))
+        folds = _deal_out(label_array(table), scorer.decoded, num_folds, seed)
+        report = _report(subject, scorer, named, choose, folds)
+        report |= {"data": header["data"], "labels": label_names(table), "model": header["model"]}
+        report |= {"versions": package_versions()}
+        _keep(classify, report, described, text_pooling)
+        if accelerator.is_main_process:
+            # First, since the report says that it is there.
+            save_variant(classify, work / CHOSEN_FOLDER)
+            write_result(report, markdown_of_choice(report), work)
+        accelerator.wait_for_everyone()
     return report
 
 

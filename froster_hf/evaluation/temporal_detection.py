@@ -23,7 +23,7 @@ from ..processing.text_files import MAX_FILE_BYTES, read_json
 from ..settings import read_fields
 from ..video.decoding import VideoDecodeError
 from ..whole_files import make_folder, write_text_whole
-from .evaluating import prepare_folder, put_in_place
+from .evaluating import result_folder
 from .metrics import METRICS, Metric, measure_segments, metrics_of
 from .predicting import PredictionMismatchError, check_checksum, prompts_fingerprint, refuse_mismatch, with_checksum
 from .protocols import DetectionProtocol, EvaluationData, find_protocol, plan_evaluation
@@ -103,48 +103,47 @@ def evaluate_detection(
         name: _header(protocol, table, fingerprint, name, classify, scoring) for name, classify in models.items()
     }
     folder = Path(output_dir)
-    work = prepare_folder(folder, protocol.to_dict(), overwrite=overwrite, subfolders=("predictions",))
-    report: dict[str, Any] = {
-        "protocol": protocol.to_dict(),
-        "results": {},
-        "checkpoints": [],
-        "labels": table.labels,
-        "videos": names,
-        "notes": [table.source],
-        "versions": package_versions(),
-    }
-    num_done, num_all = 0, len(models) * len(table.videos)
-    for number, (name, classify) in enumerate(models.items()):
-        found, unreadable = FoundSegments(), {}
-        predictions = _predictions(
-            classify,
-            protocol,
-            table,
-            names,
-            headers[name],
-            work / "predictions" / f"model_{number}",
-            batch_size=batch_size,
-            **scoring,
-        )
-        for video, prediction in zip(table.videos, predictions):
-            for segment in prediction.get("segments", []):
-                found.add(DetectedSegment(video, **segment))
-            if "error" in prediction:
-                unreadable[prediction["video"]] = prediction["error"]
-            num_done += 1
-            if on_video is not None:
-                on_video(num_done, num_all)
-        report["results"][name] = {
-            **_measured(protocol, table, found),
-            "num_videos": len(table.videos),
-            "num_segments": len(table.segments),
-            "num_found": len(found),
-            "compared_with": headers[name]["compared_with"],
-            "unreadable": unreadable,
+    with result_folder(folder, protocol.to_dict(), overwrite=overwrite, subfolders=("predictions",)) as work:
+        report: dict[str, Any] = {
+            "protocol": protocol.to_dict(),
+            "results": {},
+            "checkpoints": [],
+            "labels": table.labels,
+            "videos": names,
+            "notes": [table.source],
+            "versions": package_versions(),
         }
-        report["checkpoints"].append(headers[name]["model"])
-    write_result(report, detection_markdown(report), work)
-    put_in_place(work, folder)
+        num_done, num_all = 0, len(models) * len(table.videos)
+        for number, (name, classify) in enumerate(models.items()):
+            found, unreadable = FoundSegments(), {}
+            predictions = _predictions(
+                classify,
+                protocol,
+                table,
+                names,
+                headers[name],
+                work / "predictions" / f"model_{number}",
+                batch_size=batch_size,
+                **scoring,
+            )
+            for video, prediction in zip(table.videos, predictions):
+                for segment in prediction.get("segments", []):
+                    found.add(DetectedSegment(video, **segment))
+                if "error" in prediction:
+                    unreadable[prediction["video"]] = prediction["error"]
+                num_done += 1
+                if on_video is not None:
+                    on_video(num_done, num_all)
+            report["results"][name] = {
+                **_measured(protocol, table, found),
+                "num_videos": len(table.videos),
+                "num_segments": len(table.segments),
+                "num_found": len(found),
+                "compared_with": headers[name]["compared_with"],
+                "unreadable": unreadable,
+            }
+            report["checkpoints"].append(headers[name]["model"])
+        write_result(report, detection_markdown(report), work)
     return report
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from froster_hf.evaluation import FrozenModel, PredictionMismatchError, evaluate_protocol, load_protocol
 from froster_hf.evaluation.evaluating import prepare_folder, put_in_place
 from froster_hf.modeling.modeling_froster import FrosterForVideoClassification
+from froster_hf.whole_files import LOCK_FILE, worked_in_alone
 from tests.fixtures.subprocesses import environment
 from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
 
@@ -146,6 +147,17 @@ def uninterrupted(checkpoint, hmdb51_data, tmp_path_factory):
     return (folder / "result.json").read_bytes()
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_evaluations_are_not_at_work_in_one_folder(hmdb51_data, tmp_path, overwrite):
+    evaluate(hmdb51_data, tmp_path)
+    before = files_in(tmp_path)
+    with worked_in_alone(tmp_path), pytest.raises(ValueError, match="Another run is at work in "):
+        evaluate(hmdb51_data, tmp_path, overwrite=overwrite)
+    assert files_in(tmp_path) == before
+    evaluate(hmdb51_data, tmp_path, overwrite=overwrite)
+    assert files_in(tmp_path).keys() == before.keys()
+
+
 def test_after_a_kill_the_evaluation_goes_on_and_ends_with_the_same_result(
     checkpoint, hmdb51_data, tmp_path, uninterrupted
 ):
@@ -260,7 +272,7 @@ def test_an_evaluation_that_will_replace_another_one_is_gone_on_with(hmdb51_data
     evaluate(hmdb51_data, tmp_path / "fresh", models=tiny_model(1))
     assert len(batches) == found[begun].count(b'"row"') // 2 + 2
     assert files_in(tmp_path / "replaced") == files_in(tmp_path / "fresh"), "nothing of the replaced one is left"
-    assert not list((tmp_path / "replaced").glob(".*"))
+    assert [path.name for path in (tmp_path / "replaced").glob(".*")] == [LOCK_FILE]
 
 
 def test_an_interrupted_evaluation_lets_another_one_neither_replace_the_finished_one_nor_be_refused(tmp_path):
