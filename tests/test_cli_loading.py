@@ -191,6 +191,10 @@ DAMAGES = {
         lambda folder: change_processor(folder, resample=99),
         "No video can be processed with this checkpoint's options: KeyError: 99",
     ),
+    "a way of resizing that torch does not have": (
+        lambda folder: change_processor(folder, resample=4),
+        "No video can be processed with this checkpoint's options: NotImplementedError",
+    ),
     "an option that belongs to another one": (
         lambda folder: change_processor(folder, resample=None),
         "No video can be processed with this checkpoint's options: ValueError: `size` and `resample` must be",

@@ -74,6 +74,7 @@ CALLERS_FIELDS = (
     "fusion_config",
     "distributed_config",
     *RECORDED_OUTPUTS,
+    "return_dict",
 )
 # What this package saves a model with: its code, and that of its pipeline, in the folder itself.
 AUTO_MAP = {
@@ -200,7 +201,8 @@ def check_tower(tower: Any, name: str) -> None:
     """Hold a tower's configuration, an object or the fields of one, against `TOWER_SIZE_LIMITS` and [`check_names`].
 
     Raises:
-        ValueError: it is neither, a size or `layer_norm_eps` is beyond its limits, or a name is refused.
+        ValueError: it is neither, a size, `layer_norm_eps` or `attention_dropout` is beyond its limits, or a name is
+            refused.
     """
     if tower is not None and not isinstance(tower, dict | PreTrainedConfig):
         raise ValueError(f"`{name}` is {tower!r:.100}; it must hold the fields of a tower.")
@@ -209,6 +211,10 @@ def check_tower(tower: Any, name: str) -> None:
     check_sizes(sizes, TOWER_SIZE_LIMITS, where=f"{name}.")
     if isinstance(epsilon := sizes.get("layer_norm_eps"), int | float):
         check_epsilon(epsilon, f"{name}.layer_norm_eps")
+    dropout = sizes.get("attention_dropout")
+    # What is not finite, `check_finite` names; integers may be longer than any float.
+    if isinstance(dropout, int | float) and (-math.inf < dropout < 0 or 1 < dropout < math.inf):
+        raise ValueError(f"`{name}.attention_dropout` is {dropout!r:.100}; it must be a number from 0 to 1.")
 
 
 def check_epsilon(epsilon: Any, name: str) -> None:

@@ -383,7 +383,7 @@ def _is_setting(field: str, value: Any) -> bool:
     if field in CHOICES:
         return _is_text(value)
     if field == "model_input_names":
-        return isinstance(value, list) and all(map(_is_text, value))
+        return isinstance(value, list) and all(map(_is_text, value)) and "input_ids" in value
     if field == "added_tokens_decoder":
         return isinstance(value, Mapping) and all(map(_is_index, value)) and all(map(_is_token, value.values()))
     return _is_special(field, value)

@@ -211,7 +211,9 @@ class FrosterVideoProcessor(BaseVideoProcessor):
             if options["do_sample_frames"]:
                 self._frame_indices(VideoMetadata(total_num_frames=64, fps=30.0), options=options, generator=generator)
             if side == largest:
-                clips = self._clips_of_video(torch.zeros(1, 1, 3, side, side, dtype=torch.uint8), options, generator)
+                # Of another size, or it would not be resized.
+                frame = torch.zeros(1, 1, 3, side + 1, side + 1, dtype=torch.uint8)
+                clips = self._clips_of_video(frame, options, generator)
                 if not all(clip.isfinite().all() for clip in clips):
                     raise ValueError("its pixels are not numbers")
             self._try_statistics(options)

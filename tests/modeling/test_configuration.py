@@ -63,6 +63,10 @@ def test_no_labels_are_invented():
         ({"text_config": {"layer_norm_eps": float("inf")}}, "text_config.layer_norm_eps` is inf; it must be a number"),
         ({"vision_config": {"layer_norm_eps": float("nan")}}, "vision_config.layer_norm_eps` is nan; it must be"),
         ({"vision_config": {"layer_norm_eps": 0.0}}, "vision_config.layer_norm_eps` is 0.0; it must be"),
+        (
+            {"text_config": {"attention_dropout": 5.0}},
+            "text_config.attention_dropout` is 5.0; it must be a number from",
+        ),
         ({"vision_config": {"layer_norm_eps": 1e9}}, "vision_config.layer_norm_eps` is 1000000000.0; it must be"),
         ({"vision_config": {"patch_size": 0}}, "vision_config.patch_size` is 0"),
         ({"vision_config": {"patch_size": 300}}, "patch_size` is 300, more than the image_size 224"),
@@ -131,6 +135,13 @@ def test_kernels_are_chosen_by_the_caller_and_by_no_file(tmp_path):
         assert config._attn_implementation is None
         assert config.vision_config._attn_implementation is None
     assert AutoConfig.from_pretrained(tmp_path, attn_implementation="eager")._attn_implementation == "eager"
+
+
+def test_what_a_model_returns_is_chosen_by_the_caller_and_by_no_file(tmp_path):
+    tiny_config(return_dict=False).save_pretrained(tmp_path)
+    for load in (FrosterConfig.from_pretrained, AutoConfig.from_pretrained):
+        assert load(tmp_path).return_dict
+        assert not load(tmp_path, return_dict=False).return_dict
 
 
 OTHER_NAMES = {
