@@ -69,11 +69,14 @@ RECORDED_OUTPUTS = ("output_hidden_states", "output_attentions")
 CALLERS_FIELDS = (
     "attn_implementation",
     "_attn_implementation",
+    "_attn_implementation_internal",
     "experts_implementation",
     "_experts_implementation",
+    "_experts_implementation_internal",
     "fusion_config",
     "distributed_config",
     *RECORDED_OUTPUTS,
+    "_output_attentions",
     "return_dict",
 )
 # What this package saves a model with: its code, and that of its pipeline, in the folder itself.

@@ -383,7 +383,8 @@ def _is_setting(field: str, value: Any) -> bool:
     if field in CHOICES:
         return _is_text(value)
     if field == "model_input_names":
-        return isinstance(value, list) and all(map(_is_text, value)) and "input_ids" in value
+        # The first is what transformers pads.
+        return isinstance(value, list) and all(map(_is_text, value)) and value[0] == "input_ids"
     if field == "added_tokens_decoder":
         return isinstance(value, Mapping) and all(map(_is_index, value)) and all(map(_is_token, value.values()))
     return _is_special(field, value)

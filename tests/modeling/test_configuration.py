@@ -129,11 +129,13 @@ def test_kernels_are_chosen_by_the_caller_and_by_no_file(tmp_path):
     file = tmp_path / "config.json"
     content = json.loads(file.read_text())
     content |= {"attn_implementation": "owner/kernels@refs/pr/1", "_attn_implementation": "owner/kernels"}
+    content |= {"_attn_implementation_internal": "owner/kernels", "_output_attentions": ["a"]}
     content["vision_config"] |= {"attn_implementation": "owner/kernels"}
     file.write_text(json.dumps(content))
     for config in (FrosterConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
         assert config._attn_implementation is None
         assert config.vision_config._attn_implementation is None
+        config.save_pretrained(tmp_path / "again")
     assert AutoConfig.from_pretrained(tmp_path, attn_implementation="eager")._attn_implementation == "eager"
 
 

@@ -174,7 +174,7 @@ def test_what_no_tokenizer_of_a_backbone_does_is_refused_before_a_text_is_read(t
         {"fast_tokenizer_files": ["tokenizer.4.0.0.json"]},
         {"sp_model_kwargs": {"enable_sampling": True}},
         {"init_inputs": ["a"]},
-        {"model_input_names": ["attention_mask"]},
+        {"model_input_names": ["attention_mask", "input_ids"]},
         {"model_max_length": -5},
         {"model_max_length": 77.5},
         {"model_max_length": 10**12},
