@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, ModelCardData
+from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoint_files import CONFIG, VOCABULARIES, check_checkpoint_files, read_configuration
@@ -108,7 +109,10 @@ def _refuse_other_kernels(file: Path) -> None:
     config = read_configuration(file)
     refuse_other_quantizers(config, where=os.fspath(file))
     parts = [config, *(config.get(tower) for tower in FrosterConfig.sub_configs)]
-    chosen = {name for part in parts if isinstance(part, Mapping) for name in CALLERS_FIELDS if part.get(name)}
+    # As transformers writes what nobody has chosen.
+    own = {name: getattr(PreTrainedConfig(), name, None) for name in CALLERS_FIELDS}
+    fields = [(name, part.get(name)) for part in parts if isinstance(part, Mapping) for name in own]
+    chosen = {name for name, value in fields if value and value != own[name]}
     if chosen:
         raise ValueError(
             f"{printable(str(file))} has {', '.join(sorted(chosen))}, which whoever loads a model chooses. "
