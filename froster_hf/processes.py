@@ -1,11 +1,14 @@
 """Work that one of several processes does for all, such as to look at a folder before any of them writes to it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+
+from .whole_files import worked_in_alone
 
 Found = TypeVar("Found")
 
@@ -26,6 +29,18 @@ def in_main_process(work: Callable[[], Found]) -> Found:
     if failure is not None:
         raise failure
     return found
+
+
+@contextmanager
+def worked_in_by_one_run(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """`worked_in_alone` for all processes of a run, of which the main one holds the folder.
+
+    Raises:
+        ValueError: another run holds it, in all processes.
+    """
+    with ExitStack() as holding:
+        in_main_process(lambda: holding.enter_context(worked_in_alone(folder)))
+        yield
 
 
 def refuse_several_processes(work: str) -> None:

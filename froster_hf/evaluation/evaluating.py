@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,21 +18,13 @@ from torch import nn
 
 from ..data.video_table import label_array, label_names
 from ..printing import get_logger, listing, printable
-from ..processes import in_main_process, refuse_processes_alone
+from ..processes import in_main_process, refuse_processes_alone, worked_in_by_one_run
 from ..processing.label_matching import match_labels
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import Description
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..whole_files import (
-    ResultExistsError,
-    check_writable,
-    make_folder,
-    refuse_link,
-    refuse_results,
-    worked_in_alone,
-    write_text_whole,
-)
+from ..whole_files import ResultExistsError, check_writable, make_folder, refuse_link, refuse_results, write_text_whole
 from .label_similarity import similarity_table, write_similarity_report
 from .metrics import BaseToNovel, MeanAndStd, average_views, compute
 from .page import CALIBRATED_FOLDER, CHOSEN_FOLDER
@@ -244,13 +236,8 @@ def result_folder(folder: Path, protocol: Mapping[str, Any], **options: Any) -> 
         ValueError: another evaluation is at work in the folder; or see [`prepare_folder`].
     """
     refuse_processes_alone(together="the environment variable ACCELERATE_USE_CPU=true")
-    with ExitStack() as holding:
-
-        def hold() -> None:
-            check_writable(folder)
-            holding.enter_context(worked_in_alone(folder))
-
-        in_main_process(hold)
+    in_main_process(partial(check_writable, folder))
+    with worked_in_by_one_run(folder):
         work = prepare_folder(folder, protocol, **options)
         yield work
         put_in_place(work, folder)

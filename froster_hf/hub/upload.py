@@ -109,10 +109,14 @@ def _refuse_other_kernels(file: Path) -> None:
     config = read_configuration(file)
     refuse_other_quantizers(config, where=os.fspath(file))
     parts = [config, *(config.get(tower) for tower in FrosterConfig.sub_configs)]
-    # As transformers writes what nobody has chosen.
-    own = {name: getattr(PreTrainedConfig(), name, None) for name in CALLERS_FIELDS}
-    fields = [(name, part.get(name)) for part in parts if isinstance(part, Mapping) for name in own]
-    chosen = {name for name, value in fields if value and value != own[name]}
+    default = PreTrainedConfig()  # of which transformers writes every field
+    chosen = {
+        name
+        for part in parts
+        if isinstance(part, Mapping)
+        for name in CALLERS_FIELDS
+        if part.get(name) and part[name] != getattr(default, name, None)
+    }
     if chosen:
         raise ValueError(
             f"{printable(str(file))} has {', '.join(sorted(chosen))}, which whoever loads a model chooses. "

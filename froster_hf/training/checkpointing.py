@@ -10,7 +10,8 @@ import pickle
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,9 +27,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..checkpoint_files import check_headers, check_settings, refuse_other_shards
 from ..conversion.reading import weight_files
 from ..printing import get_logger, listing, markdown_text, one_line, printable
-from ..processes import in_main_process
+from ..processes import in_main_process, worked_in_by_one_run
 from ..processing.text_files import read_json
-from ..whole_files import NO_ROOM, check_writable, refuse_results, worked_in_alone, write_errors
+from ..whole_files import NO_ROOM, check_writable, refuse_results, write_errors
 from .losses import num_skipped_steps, refuse_untrained
 from .stored_states import (
     check_callbacks,
@@ -516,16 +517,11 @@ def run_alone_in(folder: str | Path, *, resume: bool, overwrite: bool) -> Iterat
         ValueError: another run is at work there.
         RunExistsError, ResultExistsError: see `refuse_run`; another one has come since it was first looked for.
     """
-    with ExitStack() as holding:
-
-        def begin() -> None:
-            holding.enter_context(worked_in_alone(folder))
-            if overwrite:
-                remove_run(folder, of_recipe=True)
-            elif not resume:
-                refuse_run(folder, of_recipe=True)
-
-        in_main_process(begin)
+    with worked_in_by_one_run(folder):
+        if overwrite:
+            in_main_process(partial(remove_run, folder, of_recipe=True))
+        elif not resume:
+            in_main_process(partial(refuse_run, folder, of_recipe=True))
         yield
 
 
