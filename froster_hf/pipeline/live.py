@@ -77,14 +77,14 @@ def live_timeline(
         max_segment_seconds: a longer stretch is reported in pieces.
         num_frames: frames per window; by default the checkpoint's.
         fps: see `live_frames`.
-        limits: see `live_frames`.
+        limits: see `live_frames` and `rolling_windows`.
         max_reconnects: see `live_frames`.
         options: `threshold`, `background_labels`, `templates`, `hypothesis_template`, `text_pooling`,
             `function_to_apply`, `multi_label`, as when the pipeline is called.
 
     Raises:
         VideoDecodeError: the source cannot be opened, or not be joined again.
-        ValueError: labels or options are wrong, or scores are not finite.
+        ValueError: labels or options are wrong, a window has more bytes than the limits, or scores are not finite.
     """
     plan_windows(0.0, window_seconds, stride_seconds)
     check_seconds(
@@ -111,6 +111,7 @@ def live_timeline(
         window_seconds=window_seconds,
         stride_seconds=stride_seconds,
         num_frames=num_frames,
+        limits=limits,
     )
     for stretch in _stretches(_score_windows(windows, scorer, classify.processor.video_processor)):
         smoothed = smooth_scores(stretch, smoothing_seconds)

@@ -45,6 +45,8 @@ MOST_WINDOWS, MOST_WINDOW_FRAMES = 2**18, 2**22
 MOST_SEGMENTS = 2**19
 # Of clips that are computed together, a quarter of a gigabyte; 8 of 32 frames of 224 pixels have 4 * 10^7.
 MOST_BATCH_VALUES = 2**26
+# Of frames of a video's own size that are prepared together: a checkpoint says how many a window has.
+MOST_RAW_BYTES = 2**28
 # How the video processor takes the frames of a window, which are sampled already.
 WINDOW_OPTIONS: dict[str, Any] = {"do_sample_frames": False, "num_crops": 1, "cropping": "center"}
 # Start and end of a window in seconds, and its scores: (K,), or (K + 1,) where "none of these" has one.
@@ -587,7 +589,7 @@ def iterate_windows(
         Pixels (T, 3, S, S), n times; windows in a row that show the same frames are one tensor.
     """
     ready: dict[float, torch.Tensor] = {}
-    # Raw frames, which are large, with their times: prepared together, at most as many as a window has.
+    # Raw frames, which are large, with their times: prepared together.
     raw: list[tuple[list[float], torch.Tensor]] = []
     newest = -math.inf
     prepared_last: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -611,7 +613,7 @@ def iterate_windows(
             elif prepared_last is not None and prepared_last[0] is frame:
                 ready[newest] = prepared_last[1]
             else:
-                if len(raw) == len(times):
+                if len(raw) == len(times) or len(raw) * frame.nbytes >= MOST_RAW_BYTES:
                     prepare_raw()
                 raw.append(([newest], frame))
                 prepared_last = None

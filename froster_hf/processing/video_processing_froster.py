@@ -69,6 +69,8 @@ LARGEST_PIXEL, LEAST_CONTRAST = 10_000, 1e-3
 # Options whose whole numbers are floats, as far as those have all of them.
 FLOATS = ("image_mean", "image_std", "rescale_factor", "flip_probability")
 LARGEST_WHOLE = 2**53
+# Of frames in memory that are repeated, since a checkpoint asks for more than there are: two gigabytes, as of a file.
+MOST_REPEATED_BYTES = 2**31
 UrlPolicy = str | list[str] | tuple[str, ...]
 FrameChooser = Callable[[VideoMetadata], Sequence[int]]
 
@@ -645,6 +647,7 @@ def read_video(
     if isinstance(video, np.ndarray | torch.Tensor):
         frames = _channels_first(video, input_data_format)
         indices, known = _choose(frames.shape[0], choose, metadata)
+        _check_repeats(indices, frames[0])
         return _to_rgb(_finite(frames[indices])), known
     if hasattr(video, "get_frames_at"):
         return _read_torchcodec(video, choose)
@@ -777,7 +780,17 @@ def _read_frame_list(
     if len({image.shape[-2:] for image in images.values()}) > 1:
         sizes = sorted({f"{image.shape[-1]}x{image.shape[-2]}" for image in images.values()})
         raise ValueError(f"The frames of one video differ in size: {', '.join(sizes)} (width x height).")
+    _check_repeats(indices, images[indices[0]])
     return torch.stack([images[index] for index in indices]), known
+
+
+def _check_repeats(indices: Sequence[int], frame: torch.Tensor) -> None:
+    """Refuse a checkpoint that asks for so many more frames than there are in memory that they would fill it."""
+    if len(indices) > len(set(indices)) and (size := len(indices) * frame.nbytes) > MOST_REPEATED_BYTES:
+        raise ValueError(
+            f"The frames of this video, repeated to be {len(indices)}, take {size} bytes; at most "
+            f"{MOST_REPEATED_BYTES} are made of frames in memory. Ask for fewer with `num_frames`."
+        )
 
 
 def _read_frame(frame: Any) -> torch.Tensor:

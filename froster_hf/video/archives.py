@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import math
+import re
 import tarfile
 import time
 import zipfile
@@ -21,6 +22,8 @@ from .types import UnreadableVideoError
 # Of a name, or what else stands before a file in an archive, and of all of these before one.
 MOST_HEADER_BYTES = 2**16
 MOST_NOTES_BYTES = 2**20
+# In a row, in a name or note. `tarfile` looks for a pattern that begins with digits at each of them.
+MOST_DIGITS = 100
 # Of the table at the end of a zip archive, of which ZipFile makes objects before it is told how many.
 MOST_TABLE_BYTES = 2**27
 MOST_MEMBERS = 1_000_000
@@ -30,6 +33,7 @@ UNPACKED_BYTES = 2**30
 
 # What a name in that table begins with.
 _ZIP_ENTRY = b"PK\1\2"
+_MANY_DIGITS = re.compile(rb"\d{%d}" % (MOST_DIGITS + 1))
 _UNPACKED_IN_PARTS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -108,6 +112,9 @@ class TarReader:
                         "it is cut off, or a header in it is damaged: zeros are missing at its end"
                     )
                 return
+            # The size of a member with holes is not the one in its header, by which the next one is found.
+            if self._tar.offset < member.offset_data:
+                raise tarfile.ReadError("a file in it has a size below 0, which leads back to those before")
             # It keeps them all, with their notes, and those for all.
             self._tar.members.clear()
             self._tar.pax_headers.clear()
@@ -143,6 +150,8 @@ class _HeaderReader:
         if self.left < 0:
             raise tarfile.ReadError(f"the notes before a file in it have more than {MOST_NOTES_BYTES} bytes")
         content = self.file.read(size)
+        if math.isfinite(self.left) and _MANY_DIGITS.search(content):
+            raise tarfile.ReadError(f"a name or a note in it has more than {MOST_DIGITS} digits in a row")
         self.num_read += len(content)
         self.last = content
         return content

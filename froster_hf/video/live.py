@@ -174,7 +174,12 @@ def _frame_of(picture: Any) -> torch.Tensor:
 
 
 def rolling_windows(
-    frames: Iterable[LiveFrame], *, window_seconds: float, stride_seconds: float, num_frames: int
+    frames: Iterable[LiveFrame],
+    *,
+    window_seconds: float,
+    stride_seconds: float,
+    num_frames: int,
+    limits: VideoLimits | None = None,
 ) -> Iterator[LiveWindow]:
     """Overlapping windows of a live source, each as soon as its last frame has come.
 
@@ -185,7 +190,12 @@ def rolling_windows(
         window_seconds: length of a window.
         stride_seconds: from one window's start to the next, at most `window_seconds`.
         num_frames: T; those shown at the centers of T equal parts of the window.
+        limits: `max_decoded_bytes` bounds the frames of a window.
+
+    Raises:
+        ValueError: a stride that leaves frames out, or a window that has more bytes than the limit.
     """
+    most = (limits or VideoLimits()).max_decoded_bytes
     if not 0 < stride_seconds <= window_seconds or num_frames < 1:
         raise ValueError(
             f"A window of {window_seconds} seconds every {stride_seconds} seconds, of {num_frames} frames: the stride "
@@ -199,6 +209,11 @@ def rolling_windows(
         if is_new or not 0 <= frame.time_seconds - before.time_seconds <= window_seconds:  # type: ignore[union-attr]
             held.clear()
             start = frame.time_seconds
+            if (size := num_frames * frame.frame.nbytes) > most:
+                raise ValueError(
+                    f"A window of {num_frames} frames of {frame.frame.shape[2]} x {frame.frame.shape[1]} pixels has "
+                    f"{size} bytes; VideoLimits.max_decoded_bytes is {most}. Ask for fewer with `num_frames`."
+                )
         held.append(frame)
         while frame.time_seconds >= start + window_seconds - 1e-6:
             times = [start + (i + 0.5) * window_seconds / num_frames for i in range(num_frames)]

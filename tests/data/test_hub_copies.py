@@ -22,8 +22,8 @@ def member(name: str, content: bytes = b"video", **fields) -> tuple[tarfile.TarI
     return info, content
 
 
-def write_tar(path, *members, mode="w"):
-    with tarfile.open(path, mode) as archive:
+def write_tar(path, *members, mode="w", **options):
+    with tarfile.open(path, mode, **options) as archive:
         for info, content in members:
             archive.addfile(info, io.BytesIO(content))
     return path
@@ -186,6 +186,30 @@ def test_a_map_of_holes_that_has_no_end_is_not_read_into_memory(tmp_path):
         file.write(entry.tobuf(tarfile.PAX_FORMAT) + holes)
     with pytest.raises(ValueError, match="cannot be unpacked: the notes before a file in it have more than"):
         _unpack(archive, tmp_path / "out")
+
+
+def test_a_file_with_holes_of_a_size_below_0_does_not_lead_back_for_ever(tmp_path):
+    entry = tarfile.TarInfo("a.avi")
+    entry.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(entry.tobuf(tarfile.GNU_FORMAT))
+    # A size in base 256, no holes, and the size with them.
+    header[124:136] = b"\xff" + (-tarfile.BLOCKSIZE).to_bytes(11, "big", signed=True)
+    header[386:495] = bytes(97) + b"00000000000\0"
+    header[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(header))[0]
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(bytes(header) + bytes(tarfile.RECORDSIZE))
+    with pytest.raises(ValueError, match="cannot be unpacked: a file in it has a size below 0"):
+        _unpack(archive, tmp_path / "out")
+
+
+def test_a_note_of_digits_in_which_python_looks_for_long_is_refused(tmp_path):
+    archive = tmp_path / "a.tar.gz"
+    write_tar(archive, member("1" * 101 + ".avi"), format=tarfile.PAX_FORMAT)
+    with pytest.raises(ValueError, match="cannot be unpacked: a name or a note in it has more than 100 digits"):
+        _unpack(archive, tmp_path / "out")
+    write_tar(archive, member("1" * 90 + ".avi"), format=tarfile.PAX_FORMAT)
+    _unpack(archive, tmp_path / "out")
+    assert files_of(tmp_path / "out") == {"1" * 90 + ".avi"}
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

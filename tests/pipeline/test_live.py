@@ -16,6 +16,7 @@ from froster_hf.pipeline.live import _stretches, live_timeline
 from froster_hf.pipeline.timeline_froster import smooth_scores
 from froster_hf.shapes import DEMO_LABELS, STORY, render_demo_videos
 from froster_hf.video.decoding import stream_frames
+from froster_hf.video.types import VideoLimits
 from tests.fixtures.pages import runs
 from tests.video.test_live import http_folder, write_hls
 
@@ -64,6 +65,13 @@ def test_a_segment_comes_while_the_source_goes_on_and_long_ones_in_pieces(classi
     assert given < 200
     assert first.end_seconds - first.start_seconds <= 12.0
     assert second.start_seconds >= first.start_seconds
+
+
+def test_a_window_of_large_frames_is_held_to_the_limits(classify):
+    frames = ((index / 4, np.zeros((400, 400, 3), np.uint8)) for index in range(100))
+    limits = VideoLimits(max_decoded_bytes=10**6)
+    with pytest.raises(ValueError, match=r"frames of 400 x 400 pixels has .*max_decoded_bytes is 1000000"):
+        next(live_timeline(classify, frames, DEMO_LABELS, limits=limits))
 
 
 def test_nothing_is_averaged_across_a_gap():

@@ -310,6 +310,23 @@ def test_no_more_raw_frames_than_a_window_has_are_held_however_windows_overlap()
     assert sum(sizes) == len(times)
 
 
+def test_of_large_frames_few_are_held_raw_however_many_a_window_has(monkeypatch):
+    monkeypatch.setattr(timeline_froster, "MOST_RAW_BYTES", 3 * 4 * 8)
+    windows = [window_times(window, 100) for window in plan_windows(10, 4, 2)]
+    times = sorted({time for window in windows for time in window})
+    sizes = []
+
+    def prepare(frames):
+        sizes.append(len(frames))
+        return frames.float()
+
+    frames = ((time, torch.full((3, 1, 1), time)) for time in times)
+    clips = list(iterate_windows(frames, windows, prepare))
+    assert [clip[:, 0, 0, 0].tolist() for clip in clips] == torch.tensor(windows).tolist()
+    assert max(sizes) == 8
+    assert sum(sizes) == len(times)
+
+
 @pytest.mark.parametrize("kind", ["h264_mkv", "mpeg4_avi"])
 def test_frames_that_are_shown_for_an_hour_cost_what_they_are_and_not_what_an_hour_has(kind, tmp_path):
     slow = replace(VIDEO_KINDS[kind], fps=Fraction(1, 1800))

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from transformers.video_utils import VideoMetadata
 
+from froster_hf.processing import video_processing_froster
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor, read_video
 from tests.fixtures.subprocesses import environment
 
@@ -83,6 +84,18 @@ def test_what_is_known_of_a_video_is_told_and_not_written_into_what_the_caller_k
     assert (metadata.total_num_frames, metadata.frames_indices) == (number, [3, 1, 1])
     assert metadata.fps == (25.0 if form == "file" else 12.0)
     assert given == VideoMetadata(total_num_frames=0, fps=12.0)
+
+
+@pytest.mark.parametrize("form", ["array", "arrays", "pictures"])
+def test_frames_in_memory_are_not_repeated_until_they_fill_it(form, monkeypatch):
+    frame = np.zeros((6, 8, 3), np.uint8)
+    monkeypatch.setattr(video_processing_froster, "MOST_REPEATED_BYTES", 20 * frame.nbytes)
+    one = Image.fromarray(frame) if form == "pictures" else frame
+    video = np.stack([frame] * 30) if form == "array" else [one] * 30
+    assert len(read_video(video, lambda metadata: range(30))[0]) == 30
+    assert len(read_video(video[:5], lambda metadata: [0, 1, 2, 3, 4] * 4)[0]) == 20
+    with pytest.raises(ValueError, match=r"repeated to be 21, take 3024 bytes; .*Ask for fewer with `num_frames`"):
+        read_video(video[:5], lambda metadata: [0] * 21)
 
 
 def test_the_caller_s_side_imports_neither_the_decoders_nor_the_process_that_uses_them():

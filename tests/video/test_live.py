@@ -403,3 +403,13 @@ def test_windows_that_leave_frames_out_are_refused(wrong):
     options = {"window_seconds": 2, "stride_seconds": 1, "num_frames": 4, **wrong}
     with pytest.raises(ValueError, match="the stride must be more than 0 and at most the window"):
         next(rolling_windows([], **options))
+
+
+def test_a_window_of_more_bytes_than_the_limits_is_refused_at_its_first_frame():
+    frames = iter(numbered(enumerate(range(9))))
+    windows = rolling_windows(
+        frames, window_seconds=2, stride_seconds=1, num_frames=4, limits=VideoLimits(max_decoded_bytes=4 * 48 - 1)
+    )
+    with pytest.raises(ValueError, match=r"4 frames of 4 x 4 pixels has 192 bytes; VideoLimits.max_decoded_bytes is"):
+        next(windows)
+    assert len(list(frames)) == 8
