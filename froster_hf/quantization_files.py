@@ -76,6 +76,12 @@ def check_quantization(config: Mapping[str, Any], *, where: str) -> None:
             )
         if stated.get("quant_method") not in QUANTIZERS:
             continue
+        if stated["quant_method"] == "bitsandbytes" and not (stated.get("load_in_8bit") or stated.get("load_in_4bit")):
+            # transformers passes it over, and would read stored integers as the weights themselves.
+            raise ValueError(
+                f"{printable(where)}: its quantization has neither load_in_8bit nor load_in_4bit, with which "
+                "bitsandbytes quantizes nothing. Get the checkpoint without quantization."
+            )
         for name, value in stated.items():
             if not _is_known(name, value):
                 raise ValueError(

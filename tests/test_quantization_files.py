@@ -33,6 +33,8 @@ TORCHAO = {
 BITSANDBYTES = {
     "quant_method": "bitsandbytes",
     "_load_in_4bit": True,
+    "load_in_4bit": True,
+    "load_in_8bit": False,
     "llm_int8_threshold": 6.0,
     "llm_int8_skip_modules": None,
     "bnb_4bit_compute_dtype": "bfloat16",
@@ -124,3 +126,11 @@ def test_a_quantization_that_is_no_object_is_an_error_of_the_checkpoint(tmp_path
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": stated}))
     with pytest.raises(ValueError, match=r"its quantization is .*; it has to be an object"):
         load(folder)
+
+
+@pytest.mark.parametrize("flags", [{}, {"load_in_8bit": False}, {"load_in_8bit": None, "_load_in_8bit": True}])
+def test_a_quantization_that_quantizes_nothing_is_refused(flags):
+    """With it, weights that are stored as integers would be taken for what they stand for."""
+    stated = {"quant_method": "bitsandbytes", **flags}
+    with pytest.raises(ValueError, match="has neither load_in_8bit nor load_in_4bit, with which bitsandbytes quant"):
+        check_quantization({"quantization_config": stated}, where="quantized")

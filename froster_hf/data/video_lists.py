@@ -13,7 +13,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..printing import get_logger, printable
+from ..printing import get_logger, listing, printable
 from ..processing.prompts_froster import composed, index_of
 from ..processing.text_files import (
     DELIMITERS,
@@ -240,7 +240,7 @@ def _json_rows(
     entries: Iterable[tuple[Any, str]], columns: tuple[str, str], multi_label: bool
 ) -> list[tuple[str, Any, str]]:
     """(path, label, where) of every object."""
-    rows = []
+    rows: list[tuple[str, Any, str]] = []
     for entry, where in entries:
         if not isinstance(entry, dict) or not set(columns) <= set(entry):
             has = f"one with {sorted(entry)}" if isinstance(entry, dict) else f"a {type(entry).__name__}"
@@ -255,8 +255,16 @@ def _json_rows(
                 f"{where}: the video must be a path and the label a text or an index, not a {type(video).__name__} "
                 f"and a {type(label).__name__}."
             )
+        if not rows:
+            _say_unread(entry, columns, where)
         rows.append((video.strip(), label, where))
     return rows
+
+
+def _say_unread(names: Iterable[str], columns: tuple[str, str], where: str) -> None:
+    """Say what a list holds beside videos and labels: times of segments, or parts, that somebody counts on."""
+    if others := [name for name in names if name.strip() and name not in columns]:
+        logger.warning("%s: not read: %s. Every row counts, with its whole video.", where, listing(others, limit=10))
 
 
 def _read_label(label: Any, where: str, multi_label: bool) -> Any:
@@ -296,6 +304,7 @@ def _table_rows(path: str, root: VideoRoot, columns: tuple[str, str]) -> list[tu
 def _rows_below_header(
     lines: Sequence[tuple[str, str]], header: list[str], delimiter: str, columns: tuple[str, str]
 ) -> list[tuple[str, str, str]]:
+    _say_unread(header, columns, lines[0][1])
     rows = []
     for cells, where in rows_below_header(lines[1:], header, delimiter):
         video, label = (cells[header.index(name)] for name in columns)

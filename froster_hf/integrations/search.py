@@ -1002,11 +1002,21 @@ class _WaitingRows:
         except OSError as error:
             raise OSError(f"{printable(self.path)} cannot be written: {_reason(error)}.") from error
 
-    def commit(self, table: Any) -> None:
-        """Write them into a table of LanceDB, which reads them one part after the other."""
+    def commit(self, table: Any, *, changed: Sequence[str]) -> None:
+        """Write them into a table of LanceDB, which reads them one part after the other.
+
+        Args:
+            table: LanceDB's.
+            changed: videos of them that the table has rows of; these go with the same commit, or stay with it.
+        """
         with self._file, _lance_writing(self.path):
             self._file.seek(0)
-            table.add(import_extra("search", "pyarrow.ipc").open_stream(self._file))
+            rows = import_extra("search", "pyarrow.ipc").open_stream(self._file)
+            if changed:
+                merge = table.merge_insert(["video", TIMES[0]]).when_matched_update_all().when_not_matched_insert_all()
+                merge.when_not_matched_by_source_delete(_of_videos(changed)).execute(rows)
+            else:
+                table.add(rows)
 
 
 class _Writer:
@@ -1018,6 +1028,7 @@ class _Writer:
 
     def _begin(self) -> None:
         self._removed: list[str] = []
+        self._changed: list[str] = []
         self._added = _WaitingRows(self.index)
         self._begun = time.monotonic()
 
@@ -1025,7 +1036,7 @@ class _Writer:
         """All segments of a video; none of them, where reading it fails."""
         num_rows = self._added.add(video, state, segments)
         if was_known:
-            self._removed.append(video)
+            (self._changed if num_rows else self._removed).append(video)
         change = "changed" if was_known else "new"
         getattr(self.report, change).append(video)
         self._end_video({"video": video, "change": change, "segments": num_rows})
@@ -1050,15 +1061,19 @@ class _Writer:
 
     def commit(self) -> None:
         """Write what has come since the last time."""
-        removed, added = self._removed, self._added
+        removed, changed, added = self._removed, self._changed, self._added
         # What an interrupted commit has written is not written again.
         self._begin()
         for start in range(0, len(removed), VIDEOS_PER_DELETION):
-            names = ", ".join("'" + name.replace("'", "''") + "'" for name in removed[start:][:VIDEOS_PER_DELETION])
             with _lance_writing(self.index.path):
-                self.index.table.delete(f"video IN ({names})")
+                self.index.table.delete(_of_videos(removed[start:][:VIDEOS_PER_DELETION]))
         if added.num_rows:
-            added.commit(self.index.table)
+            added.commit(self.index.table, changed=changed)
+
+
+def _of_videos(names: Iterable[str]) -> str:
+    """Which rows are those of these videos, in SQL."""
+    return "video IN (" + ", ".join("'" + name.replace("'", "''") + "'" for name in names) + ")"
 
 
 def _apart(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

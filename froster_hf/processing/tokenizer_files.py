@@ -12,9 +12,9 @@ gives to `FrosterProcessor(...)` as an object, does not.
 import base64
 import binascii
 import contextlib
-import importlib
 import itertools
 import json
+import math
 import os
 import re
 import struct
@@ -754,16 +754,23 @@ def _begin_texts(values: np.ndarray, texts: bytes) -> bool:
 def _check_sentencepiece(file: str, embeddings: int) -> None:
     """Refuse a sentencepiece model whose tables of characters lead out of them, or whose tokens are too many."""
     from google.protobuf.message import DecodeError
+    from transformers.convert_slow_tokenizer import import_protobuf
 
-    content = importlib.import_module("transformers.utils.sentencepiece_model_pb2_new").ModelProto()
+    # Of the module that transformers takes, too: a process has room for one of that name.
+    content = import_protobuf().ModelProto()
     try:
         with open(file, "rb") as stream:
             data = stream.read(MAX_SENTENCEPIECE_BYTES + 1)
         if len(data) > MAX_SENTENCEPIECE_BYTES:
             raise _refused("it has a sentencepiece model of more bytes,", file, f"up to {MAX_SENTENCEPIECE_BYTES}")
+        # What transformers cannot convert, it reads as such a list, in the square of a token's length.
+        if all(len(line.split()) == 2 for line in data.splitlines() if line):
+            raise _refused("its format is that of a language model, tiktoken,", file, "sentencepiece's")
         content.ParseFromString(data)
     except DecodeError as error:
         raise TokenizerError(f"{printable(file)} is not a model of sentencepiece ({error}).") from error
+    if not all(math.isfinite(piece.score) for piece in content.pieces):
+        raise _refused("its sentencepiece model has a score that is not finite,", file, "numbers")
     tokens = [piece.piece for piece in content.pieces]
     _check_vocabulary(tokens, embeddings)
     # Those of transformers' types for control and for what a user has defined are added tokens.

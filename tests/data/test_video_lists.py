@@ -163,6 +163,21 @@ def test_many_lines_of_one_video_are_put_together_in_one_go(tmp_path, monkeypatc
     assert sum(sizes) <= 3 * number
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.csv", "video,label,start,split\njuggling/a.mp4,a,1,test\n"),
+        ("list.jsonl", '{"video": "juggling/a.mp4", "label": "a", "start": 1, "split": "test"}\n'),
+        ("list.json", '[{"video": "juggling/a.mp4", "label": "a", "start": 1, "split": "test"}]'),
+    ],
+)
+def test_what_is_not_read_of_a_list_is_said(video_folder, tmp_path, caplog, name, content):
+    (tmp_path / name).write_text(content)
+    with caplog.at_level(logging.WARNING, logger="froster_hf"):
+        read_video_list(tmp_path / name, root=video_folder)
+    assert "not read: start, split. Every row counts, with its whole video." in caplog.text
+
+
 def test_a_video_that_several_lines_name_counts_once(video_folder, tmp_path, caplog):
     """Of several rows, one could be held out and the others trained on."""
     lines = [f"{name},x" for name in ("juggling/a.mp4", "juggling/b.mp4", "brush_hair/a.mp4")]

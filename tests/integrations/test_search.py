@@ -1079,12 +1079,20 @@ def test_a_file_that_was_cut_off_while_it_was_written_is_undone(
     assert index_videos(classify, rendered, output=index.path).num_videos == len(rendered)
 
 
-def test_a_full_disk_ends_the_run_with_one_line_and_the_index_is_as_it_was(index_of_one, rendered, tmp_path):
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str):
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode:
         pytest.skip("this machine does not let root mount a tmpfs")
     try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_ends_the_run_with_one_line_and_the_index_is_as_it_was(index_of_one, rendered, tmp_path):
+    with small_disk(tmp_path, "64k"):
         index = shutil.copytree(index_of_one, tmp_path / "index")
         with open(tmp_path / "filling", "wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)):
@@ -1093,5 +1101,18 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_index_is_as_it_was(index
         with pytest.raises(OSError, match="index cannot be written: No space left on device"):
             index_videos(load_pipeline("small", device="cpu"), rendered, output=index)
         assert open_index(index).states() == states
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
+
+
+@pytest.mark.parametrize("room", [12, 16, 20, 24, 28, 32])
+def test_a_disk_that_fills_up_meanwhile_costs_no_video_its_segments(classify, rendered, tmp_path, room):
+    video, disk = shutil.copy(rendered[0], tmp_path), tmp_path / "disk"
+    disk.mkdir()
+    with small_disk(disk, "200k"):
+        index = disk / "index"
+        index_videos(classify, video, output=index)
+        segments = len(open_index(index))
+        (disk / "filling").write_bytes(bytes(shutil.disk_usage(disk).free - room * 1024))
+        os.utime(video)
+        with contextlib.suppress(OSError):
+            index_videos(classify, video, output=index)
+        assert len(open_index(index)) == segments > 0

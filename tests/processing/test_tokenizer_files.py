@@ -560,6 +560,29 @@ def test_a_sentencepiece_model_whose_table_leads_out_of_it_is_refused(tmp_path, 
         FrosterProcessor.from_pretrained(folder)
 
 
+def test_a_sentencepiece_model_that_is_read_as_a_list_of_tiktokens_too_is_refused(tmp_path):
+    """transformers reads it as one where it cannot convert it, in the square of a token's length."""
+    protocol = pytest.importorskip("transformers.utils.sentencepiece_model_pb2_new")
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+    (folder / "tokenizer.json").unlink()
+    # One field of the protocol, unknown to it, whose tag and size are characters of base64.
+    content = b"bA" + b"A" * 63 + b" 0"
+    protocol.ModelProto().ParseFromString(content)
+    (folder / "tokenizer.model").write_bytes(content)
+    with pytest.raises(TokenizerError, match=r"its format is that of a language model, tiktoken, '.*tokenizer.model'"):
+        FrosterProcessor.from_pretrained(folder)
+
+
+def test_a_score_of_a_sentencepiece_model_that_is_not_finite_is_refused(tmp_path):
+    protocol = pytest.importorskip("transformers.utils.sentencepiece_model_pb2_new")
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+    (folder / "tokenizer.json").unlink()
+    model = protocol.ModelProto(pieces=[{"piece": "a", "score": float("nan")}])
+    (folder / "spiece.model").write_bytes(model.SerializeToString())
+    with pytest.raises(TokenizerError, match="has a score that is not finite"):
+        FrosterProcessor.from_pretrained(folder)
+
+
 def test_tokens_of_a_sentencepiece_model_are_bounded_as_others(tmp_path, monkeypatch):
     """transformers makes added tokens of some, and a list of all that consist of two others."""
     protocol = pytest.importorskip("transformers.utils.sentencepiece_model_pb2_new")
