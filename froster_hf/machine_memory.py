@@ -101,10 +101,20 @@ def tower_bytes(tower: Any, num_tokens: float, *, kept_layers: float = 0, number
         number_bytes: bytes of a number.
     """
     width, inner = tower.hidden_size, tower.intermediate_size
-    # Of a layer: what its norms, its attention and its MLP read, the queries, keys and values, and what is in the MLP.
-    kept = kept_layers * (8 * width + 2 * inner)
+    kept = kept_layers * layer_numbers(tower)
     # Without a backward pass, of the layer that is computed: what goes past it, and its MLP with its function.
     return num_tokens * number_bytes * max(kept, 2 * width + 3 * inner)
+
+
+def layer_numbers(tower: Any) -> int:
+    """Numbers that a layer holds of a token for the backward pass.
+
+    What its norms, its attention and its MLP read, the queries, keys and values, and what is in the MLP.
+
+    Args:
+        tower: its configuration.
+    """
+    return 8 * tower.hidden_size + 2 * tower.intermediate_size
 
 
 def frame_tokens(tower: Any) -> int:

@@ -15,6 +15,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, cast
 
@@ -74,13 +75,14 @@ def fetch_hub_copy(
     for archive in archives:
         target = folder / "unpacked" / archive.relative_to(fetched)
         _unpack(archive, target)
-        sizes = [path.stat().st_size for path in target.rglob("*") if path.is_file()]
+        sizes = [path.stat().st_size if path.is_file() else 0 for path in target.rglob("*")]
         num_files, num_bytes = num_files + len(sizes), num_bytes + sum(sizes)
         # Each alone may be small and become a gigabyte.
         if num_files > MOST_CLIPS or num_bytes > most:
             raise ValueError(
-                f"{printable(str(archive))} and the archives before it hold {num_files} files of {num_bytes} bytes; "
-                f"of such archives, at most {MOST_CLIPS} files of {most} bytes are unpacked. Are they of videos?"
+                f"{printable(str(archive))} and the archives before it hold {num_files} files and folders of "
+                f"{num_bytes} bytes; of such archives, at most {MOST_CLIPS} of {most} bytes are unpacked. Are they of "
+                "videos?"
             )
     files = [path for path in folder.rglob("*") if path.is_file()]
     places = Counter(path.parent.parent for path in files if is_video_name(path.name))
@@ -132,24 +134,24 @@ def _unpack(archive: Path, target: Path) -> None:
 
 def _unpack_zip(archive: Path, folder: Path) -> None:
     with archive.open("rb") as file, zipfile.ZipFile(TableReader(file)) as opened:
-        members = opened.infolist()
+        members, folders = opened.infolist(), set[int]()
         # No more is read of a member than it says here.
         _check_sizes(archive, len(members), sum(member.file_size for member in members))
         for member in members:
-            _check_name(member.filename)
+            _check_name(member.filename, folders)
             check_packing(member)
             opened.extract(member, folder)
 
 
 def _unpack_tar(archive: Path, folder: Path) -> None:
-    size = 0
+    size, folders = 0, set[int]()
     with archive.open("rb") as file:
         opened = TarReader(file)
         for count, member in enumerate(opened, 1):
             size += member.size
             _check_sizes(archive, count, max(size, opened.num_read) if member.size >= 0 else math.inf)
             if member.isdir() or (member.isreg() and not member.issparse()):
-                _check_name(member.name)
+                _check_name(member.name, folders)
                 _extract(opened, member, folder)
         # Of what is packed, the checksum stands at the end.
         while opened.is_packed and (rest := opened.stream.read(MOST_HEADER_BYTES)):
@@ -169,10 +171,19 @@ def _extract(archive: TarReader, member: tarfile.TarInfo, folder: Path) -> None:
             shutil.copyfileobj(content, file)
 
 
-def _check_name(name: str) -> None:
-    """Refuse a name that makes more folders than those of data sets do, none of which count as files."""
-    if (depth := len(re.split(r"[/\\]", name))) > MOST_DEPTH:
-        raise ValueError(f"a name in it has {depth} parts; at most {MOST_DEPTH} are unpacked")
+def _check_name(name: str, folders: set[int]) -> None:
+    """Refuse a name that makes more folders than those of data sets do, or none at all.
+
+    Args:
+        name: of a file or a folder in an archive.
+        folders: hashes of the folders of all names before it, to which its own come.
+    """
+    *parents, _ = re.split(r"[/\\]", name)
+    if not name or len(parents) >= MOST_DEPTH:
+        raise ValueError(f"a name in it has {len(parents) + bool(name)} parts; from 1 to {MOST_DEPTH} are unpacked")
+    folders.update(map(hash, accumulate(parents, "{}/{}".format)))
+    if len(folders) > MOST_CLIPS:
+        raise ValueError(f"it holds more than {MOST_CLIPS} folders, as no archive of videos does")
 
 
 def _check_sizes(archive: Path, count: int, size: float) -> None:

@@ -4,6 +4,7 @@ The system ends a process that takes more memory than there is. What an accelera
 so of the model, only what it computes on a CPU counts.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..data.clips import EvaluationClips, TrainingClips
-from ..machine_memory import FLOAT_BYTES, frame_tokens, refuse_beyond_memory, tower_bytes
+from ..machine_memory import FLOAT_BYTES, frame_tokens, layer_numbers, refuse_beyond_memory, tower_bytes
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from .arguments import FrosterTrainingArguments
 from .prompts import LabelTexts
@@ -221,6 +222,11 @@ def _kept_layers(model: FrosterForVideoClassification, name: str, tower: Any, ar
     trained = [own for own, entry in entries if entry.requires_grad]
     if not any(".layers.0." in own for own in trained):
         return 0
-    if args.gradient_checkpointing:
-        return 1
-    return tower.num_hidden_layers * (1 if len(trained) == len(entries) else 0.5)
+    share = 1 if len(trained) == len(entries) else 0.5
+    if not args.gradient_checkpointing:
+        return tower.num_hidden_layers * share
+    keywords: Any = args.gradient_checkpointing_kwargs or {}
+    num_checkpointed = math.ceil(tower.num_hidden_layers / keywords.get("every_n_layers", 1))
+    # One of them is computed again at a time; of each of the others, what it reads is held.
+    held = 1 + (num_checkpointed - 1) * tower.hidden_size / layer_numbers(tower)
+    return (tower.num_hidden_layers - num_checkpointed) * share + held

@@ -219,7 +219,7 @@ def test_a_name_of_more_folders_than_a_data_sets_is_refused(tmp_path, kind):
         write_zip(archive, **{name: b""})
     else:
         write_tar(archive, member(name, b""), mode="w:")
-    with pytest.raises(ValueError, match="cannot be unpacked: a name in it has 31 parts; at most 20"):
+    with pytest.raises(ValueError, match="cannot be unpacked: a name in it has 31 parts; from 1 to 20"):
         _unpack(archive, tmp_path / "out")
 
 
@@ -255,6 +255,33 @@ def test_what_is_unpacked_in_one_piece_is_refused(tmp_path, method):
     assert os.listdir(tmp_path) == ["a.zip"]
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_folders_of_files_that_have_nothing_else_are_counted(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(hub_copies, "MOST_CLIPS", 8)
+    archive, names = tmp_path / f"a.{kind}", [f"a/{number}/b/v.avi" for number in range(4)]
+    if kind == "zip":
+        write_zip(archive, **dict.fromkeys(names, b""))
+    else:
+        write_tar(archive, *[member(name, b"") for name in names], mode="w:")
+    with pytest.raises(ValueError, match="cannot be unpacked: it holds more than 8 folders"):
+        _unpack(archive, tmp_path / "out")
+    monkeypatch.setattr(hub_copies, "MOST_CLIPS", 9)
+    _unpack(archive, tmp_path / "out")
+    assert files_of(tmp_path / "out") == set(names)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_file_without_a_name_is_damage(tmp_path, kind):
+    archive = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as opened:
+            opened.writestr(zipfile.ZipInfo(""), b"video")
+    else:
+        write_tar(archive, member(""), mode="w:")
+    with pytest.raises(ValueError, match="cannot be unpacked: a name in it has 0 parts; from 1 to 20"):
+        _unpack(archive, tmp_path / "out")
+
+
 def test_archives_that_together_would_fill_the_disk_are_refused(tmp_path, monkeypatch):
     def fetch(repo_id, repo_type, local_dir):
         local_dir.mkdir(parents=True)
@@ -264,7 +291,9 @@ def test_archives_that_together_would_fill_the_disk_are_refused(tmp_path, monkey
 
     monkeypatch.setattr(hub_copies, "snapshot_download", fetch)
     monkeypatch.setattr(hub_copies, "LEAST_UNPACKED_BYTES", 100_000)
-    with pytest.raises(ValueError, match=r"2\.zip and the archives before it hold 3 files of 120000 bytes; .* 100000"):
+    with pytest.raises(
+        ValueError, match=r"2\.zip and the archives before it hold 3 files and folders of 120000 bytes; .* 100000"
+    ):
         hub_copies.fetch_hub_copy("ucf101", folder=tmp_path, repo_id="someone/copy")
 
 

@@ -65,6 +65,29 @@ def test_clips_of_which_a_model_of_its_size_keeps_too_much_are_refused(tmp_path,
     assert make_trainer(tmp_path, video_table, trained_parameters="text")
 
 
+def test_what_checkpointing_holds_of_every_layer_counts(tmp_path, video_table, monkeypatch):
+    """A block is computed again in the backward pass, from what it has read."""
+    model = tiny_model()
+    costs, tower = model.config.costs(4), model.config.vision_config
+    one, every = (costs.kept_numbers(number) for number in (1, tower.num_hidden_layers))
+    monkeypatch.setattr(Costs, "most_kept", every - 1)
+    with pytest.raises(ValueError, match="numbers would be kept for the backward pass"):
+        make_trainer(tmp_path, video_table, model=model)
+    assert make_trainer(tmp_path, video_table, model=model, gradient_checkpointing=True)
+    monkeypatch.setattr(Costs, "most_kept", one + 1)
+    with pytest.raises(ValueError, match="numbers would be kept for the backward pass"):
+        make_trainer(tmp_path, video_table, model=model, gradient_checkpointing=True)
+    monkeypatch.setattr(Costs, "most_kept", every - 1)
+    with pytest.raises(ValueError, match="numbers would be kept for the backward pass"):
+        make_trainer(
+            tmp_path,
+            video_table,
+            model=model,
+            gradient_checkpointing=True,
+            gradient_checkpointing_kwargs={"every_n_layers": 1000},
+        )
+
+
 def test_texts_of_which_dropout_has_too_many_scores_kept_are_refused(tmp_path, video_table, monkeypatch):
     model = tiny_model()
     model.config.text_config.attention_dropout = 0.1
