@@ -38,6 +38,7 @@ MOST_AXES = 8
 """Of a tensor's shape; readers of parts take as long as its square."""
 
 MOST_QUANTIZED = 2_000
+_TENSOR_NAME = re.compile(r"[\w.]{1,200}")
 """Tensors of a checkpoint that torchao describes beside the weights; for each, it looks through all, and through all
 again. Those of the largest CLIP are 1,300."""
 
@@ -316,7 +317,7 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
         if not may_be_quantized:
             entries = ((name, entry) for name, entry in tensors.items() if isinstance(entry, dict))
             refuse_quantized({name: entry.get("dtype") for name, entry in entries if name != "__metadata__"})
-        quantized += _count_quantized(tensors.get("__metadata__"))
+        quantized += _count_quantized(tensors.get("__metadata__"), path)
         if quantized > MOST_QUANTIZED:
             raise CheckpointError(
                 f"{printable(os.fspath(path))} and what comes before it describe {quantized} quantized tensors; at "
@@ -393,14 +394,23 @@ def refuse_quantized(types: Mapping[str, Any]) -> None:
             )
 
 
-def _count_quantized(metadata: Any) -> int:
-    """How many tensors torchao would take the metadata of a safetensors file to describe."""
+def _count_quantized(metadata: Any, path: str | os.PathLike[str]) -> int:
+    """How many tensors torchao would take the metadata of a safetensors file to describe.
+
+    Raises:
+        CheckpointError: transformers makes regular expressions of their names, and one is not a name.
+    """
     if not isinstance(metadata, dict) or "tensor_names" not in metadata:
         return 0
     try:
         names = json.loads(metadata["tensor_names"])
     except (TypeError, ValueError, RecursionError):
         names = ()  # Neither does torchao take them.
+    if (other := next((name for name in metadata if not _TENSOR_NAME.fullmatch(name)), None)) is not None:
+        raise CheckpointError(
+            f"{printable(os.fspath(path))} describes a quantized tensor {printable(repr(other), limit=100)}; names "
+            "have letters, digits, underscores and dots."
+        )
     return max(len(metadata) - 1, len(names) if isinstance(names, list) else 0)
 
 

@@ -11,8 +11,14 @@ from typing import Any
 
 from .printing import printable
 
-QUANTIZERS = ("bitsandbytes", "torchao")
-"""Methods of quantization whose code in transformers fetches nothing: it calls the installed library of that name."""
+QUANTIZERS = ("torchao",)
+"""Methods of quantization that fetch nothing, and compute with stored numbers in code that looks at their shapes.
+
+bitsandbytes asks the Hub for kernels where it finds `kernels` installed, and its own read beyond what is stored.
+"""
+
+# Methods whose settings are checked at every door.
+CHECKED = (*QUANTIZERS, "bitsandbytes")
 
 # torchao's own, by the names that it stores.
 TORCHAO_CONFIGS = (
@@ -52,14 +58,14 @@ def refuse_other_quantizers(config: Mapping[str, Any], *, where: str) -> None:
         if not isinstance(stated, dict) or method not in QUANTIZERS:
             raise ValueError(
                 f"{printable(where)} is quantized by {printable(repr(method), limit=100)}, which may run code from "
-                f"the Hub; {' and '.join(QUANTIZERS)}, with their settings, run installed code only. Get the "
+                f"the Hub; {' and '.join(QUANTIZERS)}, with its settings, runs installed code only. Get the "
                 "checkpoint without quantization, or, if you trust its kernels, load it with `from_pretrained` "
                 "yourself."
             )
 
 
 def check_quantization(config: Mapping[str, Any], *, where: str) -> None:
-    """Refuse what no configuration of `QUANTIZERS` writes, before transformers or a library reads it.
+    """Refuse what no configuration of `CHECKED` methods writes, before transformers or a library reads it.
 
     Args:
         config: content of a `config.json`; its towers are looked into as well.
@@ -74,7 +80,7 @@ def check_quantization(config: Mapping[str, Any], *, where: str) -> None:
                 f"{printable(where)}: its quantization is {printable(repr(stated), limit=200)}; it has to be an "
                 "object. Get the checkpoint without quantization."
             )
-        if stated.get("quant_method") not in QUANTIZERS:
+        if stated.get("quant_method") not in CHECKED:
             continue
         if stated["quant_method"] == "bitsandbytes" and not (stated.get("load_in_8bit") or stated.get("load_in_4bit")):
             # transformers passes it over, and would read stored integers as the weights themselves.

@@ -84,6 +84,11 @@ def described(number: int, *files: str, entries: bool):
     return make
 
 
+def described_by_an_expression(folder: Path) -> None:
+    metadata = {"a.(?:[^!]+)+!": "{}", "tensor_names": '["a"]'}
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata=metadata)
+
+
 def gigantic(folder: Path) -> None:
     os.truncate(folder / "tokenizer_config.json", 200 << 20)
 
@@ -110,6 +115,10 @@ def links_to(name: str, size: int, number: int):
 
 
 HOSTILE = {
+    "a quantized tensor whose name is an expression": (
+        described_by_an_expression,
+        "describes a quantized tensor",
+    ),
     "a configuration of millions of values": (many_values("config.json"), "has more values than the settings"),
     "another file of settings of millions of values": (
         many_values("generation_config.json"),

@@ -248,7 +248,7 @@ DAMAGES = {
     ),
     "a quantizer with kernels from the Hub": (
         lambda folder: change_json(folder / "config.json", quantization_config={"quant_method": "mxfp4"}),
-        "is quantized by 'mxfp4', which may run code from the Hub; bitsandbytes and torchao",
+        "is quantized by 'mxfp4', which may run code from the Hub; torchao, with its",
     ),
     "a quantizer that calls what a file names": (
         lambda folder: change_json(

@@ -98,10 +98,11 @@ def test_what_they_do_not_write_is_refused_by_name(place, change, value):
     assert len(str(refused.value)) < 1000
 
 
-@pytest.mark.parametrize("method", ["torchao", "bitsandbytes"])
-def test_a_method_alone_is_no_quantization(method):
-    with pytest.raises(ValueError, match=f"is quantized by '{method}', .* with their settings"):
-        refuse_other_quantizers({"quantization_config": method}, where="quantized")
+@pytest.mark.parametrize("stated", ["torchao", "bitsandbytes", BITSANDBYTES])
+def test_a_method_alone_and_one_with_kernels_of_its_own_are_refused(stated):
+    with pytest.raises(ValueError, match=r"is quantized by '\w+', .*; torchao, with its settings"):
+        refuse_other_quantizers({"quantization_config": stated}, where="quantized")
+    refuse_other_quantizers({"quantization_config": TORCHAO}, where="quantized")
 
 
 @pytest.mark.parametrize("name", ["bnb_4bit_compute_dtype", "bnb_4bit_quant_storage", "bnb_4bit_quant_type"])

@@ -32,6 +32,8 @@ ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_TIMES = 20
 LEAST_UNPACKED_BYTES = 2**30
 MOST_DEPTH = 20
+# Of bytes that stand before files, in time, beside those of the files.
+NOTE_WEIGHT = 8
 # What the readers raise of archives that are damaged, encrypted, or made to be.
 _DAMAGE = (
     *(ValueError, RuntimeError, ArithmeticError, EOFError),
@@ -69,7 +71,7 @@ def fetch_hub_copy(
         raise ValueError(f"No copy of {entry.title} on the Hub is known. Name one with `repo_id`.")
     folder = Path(folder)
     fetched = Path(snapshot_download(repo_id, repo_type="dataset", local_dir=folder / "fetched"))
-    archives = sorted(path for path in fetched.rglob("*") if path.name.endswith(ARCHIVE_ENDINGS))
+    archives = sorted(path for path in fetched.rglob("*") if path.name.endswith(ARCHIVE_ENDINGS) and path.is_file())
     most = max(LEAST_UNPACKED_BYTES, MOST_TIMES * sum(archive.stat().st_size for archive in archives))
     num_files = num_bytes = 0
     for archive in archives:
@@ -149,7 +151,8 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
         opened = TarReader(file)
         for count, member in enumerate(opened, 1):
             size += member.size
-            _check_sizes(archive, count, max(size, opened.num_read) if member.size >= 0 else math.inf)
+            read = max(size, opened.num_read, NOTE_WEIGHT * opened.num_noted)
+            _check_sizes(archive, count, read if member.size >= 0 else math.inf)
             if member.isdir() or (member.isreg() and not member.issparse()):
                 _check_name(member.name, folders)
                 _extract(opened, member, folder)

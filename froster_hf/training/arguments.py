@@ -74,7 +74,7 @@ _BOUNDS = {
 # Handed on as keywords; of the others, a text may be the path of a file.
 _CHECKPOINTING = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
 _KEYWORDS = ("lr_scheduler_kwargs", *_CHECKPOINTING)
-_OPTIM_ARGS = re.compile(r"\s*([^=,]+=[^=,]+(,[^=,]+=[^=,]+)*)?")
+_OPTIM_ARGS = re.compile(r"\s*|[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*")
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ so of the model, only what it computes on a CPU counts.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from .teacher import FrozenTeacher
 # Of the largest operation of a step, in multiplications for each thread of a CPU: Ctrl-C waits until it ends, and this
 # one takes it a minute and a half at 50 gigaflops. A batch of 256 clips of 8 frames has 10^12 in ViT-B/16.
 MOST_MULTIPLICATIONS = 2**41
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
 # Numbers of a clip's score for a text: itself, its logarithm, which a backward pass reads, and its gradient.
 SCORE_NUMBERS = 3
 
@@ -214,19 +216,24 @@ def num_ahead(args: TrainingArguments) -> int:
 
 
 def _kept_layers(model: FrosterForVideoClassification, name: str, tower: Any, args: FrosterTrainingArguments) -> float:
-    """Layers of a tower whose activations are held for the backward pass, at least.
+    """Layers of a tower whose activations are held for the backward pass, at least: none below what is trained.
 
     What is multiplied with weights that are not trained is not held, which is less than half.
     """
     entries = [(own, entry) for own, entry in model.named_parameters() if name in own.split(".")]
-    trained = [own for own, entry in entries if entry.requires_grad]
-    if not any(".layers.0." in own for own in trained):
-        return 0
-    share = 1 if len(trained) == len(entries) else 0.5
-    if not args.gradient_checkpointing:
-        return tower.num_hidden_layers * share
+    # A tower names its parts in the order in which it computes them: what stands before the layers goes through all.
+    num_layers, first, is_behind = tower.num_hidden_layers, tower.num_hidden_layers, False
+    for own, entry in entries:
+        found = _LAYER.search(own)
+        is_behind = is_behind or found is not None
+        if entry.requires_grad:
+            first = min(first, int(found[1]) if found else num_layers * is_behind)
+    num_kept = num_layers - first
+    share = 1 if all(entry.requires_grad for _, entry in entries) else 0.5
+    if not args.gradient_checkpointing or not num_kept:
+        return num_kept * share
     keywords: Any = args.gradient_checkpointing_kwargs or {}
-    num_checkpointed = math.ceil(tower.num_hidden_layers / keywords.get("every_n_layers", 1))
+    num_checkpointed = math.ceil(num_kept / keywords.get("every_n_layers", 1))
     # One of them is computed again at a time; of each of the others, what it reads is held.
     held = 1 + (num_checkpointed - 1) * tower.hidden_size / layer_numbers(tower)
-    return (tower.num_hidden_layers - num_checkpointed) * share + held
+    return (num_kept - num_checkpointed) * share + held

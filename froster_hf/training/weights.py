@@ -288,7 +288,8 @@ def gaussian_weighting(center: float, width: float) -> Callable[[int], float]:
         center: mu, in epochs from 1.
         width: sigma, in epochs.
     """
-    return lambda epoch: math.exp(-(((epoch - center) / width) ** 2) / 2)
+    # A product becomes infinite where a power would raise.
+    return lambda epoch: math.exp(-((epoch - center) / width) * ((epoch - center) / width) / 2)
 
 
 def save_weight_averages(trainer: Trainer) -> None:

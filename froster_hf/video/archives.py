@@ -99,6 +99,11 @@ class TarReader:
         """Bytes that were read, beside those that were passed over."""
         return self._headers.num_read
 
+    @property
+    def num_noted(self) -> int:
+        """Those of them that are names and other notes."""
+        return self._headers.num_noted
+
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
         while True:
             self._headers.left = MOST_NOTES_BYTES
@@ -131,7 +136,7 @@ class _HeaderReader:
     def __init__(self, file: Any):
         self.file = file
         self.seek, self.tell = file.seek, file.tell
-        self.num_read = 0
+        self.num_read = self.num_noted = 0
         # What was read last: of an archive that is read to its end, the block of zeros there.
         self.last = b""
         # Of what stands before one member, which is read on and on where it is a map of holes; the first one is read
@@ -150,8 +155,10 @@ class _HeaderReader:
         if self.left < 0:
             raise tarfile.ReadError(f"the notes before a file in it have more than {MOST_NOTES_BYTES} bytes")
         content = self.file.read(size)
-        if math.isfinite(self.left) and _MANY_DIGITS.search(content):
-            raise tarfile.ReadError(f"a name or a note in it has more than {MOST_DIGITS} digits in a row")
+        if math.isfinite(self.left):
+            self.num_noted += len(content)
+            if _MANY_DIGITS.search(content):
+                raise tarfile.ReadError(f"a name or a note in it has more than {MOST_DIGITS} digits in a row")
         self.num_read += len(content)
         self.last = content
         return content

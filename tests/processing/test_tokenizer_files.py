@@ -16,6 +16,7 @@ from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.checkpoint_files import CheckpointError
 from froster_hf.checkpoint_loading import load_pipeline
 from froster_hf.modeling.configuration_froster import FrosterConfig
+from froster_hf.processing import tokenizer_files
 from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.processing.tokenizer_files import (
     CLIP_WORDS,
@@ -571,6 +572,21 @@ def test_a_sentencepiece_model_that_is_read_as_a_list_of_tiktokens_too_is_refuse
     (folder / "tokenizer.model").write_bytes(content)
     with pytest.raises(TokenizerError, match=r"its format is that of a language model, tiktoken, '.*tokenizer.model'"):
         FrosterProcessor.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("sample", ["a" * 5000, "\x1b]0;title\x07"])
+def test_tests_that_a_sentencepiece_model_holds_of_itself_are_bounded(tmp_path, sample):
+    """Some releases of the library run them at loading, and print those that fail."""
+    protocol = pytest.importorskip("transformers.utils.sentencepiece_model_pb2_new")
+    model = protocol.ModelProto(pieces=[{"piece": "a"}])
+    file = tmp_path / "spiece.model"
+    model.self_test_data.samples.add(input="a b", expected="a b")
+    file.write_bytes(model.SerializeToString())
+    tokenizer_files._check_sentencepiece(str(file), 10)
+    model.self_test_data.samples.add(input="a", expected=sample)
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(TokenizerError, match="its sentencepiece model has more than tokens and tables"):
+        tokenizer_files._check_sentencepiece(str(file), 10)
 
 
 def test_a_score_of_a_sentencepiece_model_that_is_not_finite_is_refused(tmp_path):

@@ -65,6 +65,22 @@ def test_clips_of_which_a_model_of_its_size_keeps_too_much_are_refused(tmp_path,
     assert make_trainer(tmp_path, video_table, trained_parameters="text")
 
 
+def test_layers_behind_what_is_trained_count_wherever_it_stands(tmp_path, video_table, monkeypatch):
+    model = tiny_model(temporal_module="joint")
+    costs, tower = model.config.costs(4), model.config.vision_config
+    # One vector before all layers is trained.
+    monkeypatch.setattr(Costs, "most_kept", costs.kept_numbers(0.5 * tower.num_hidden_layers) - 1)
+    with pytest.raises(ValueError, match="numbers would be kept for the backward pass"):
+        make_trainer(tmp_path, video_table, model=model, trained_parameters="temporal", distillation="none")
+    for name, entry in model.named_parameters():
+        entry.requires_grad_("post_layernorm" in name or ".layers.1." in name)
+    args = FrosterTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    assert batch_memory._kept_layers(model, "vision_model", tower, args) == 0.5
+    for name, entry in model.named_parameters():
+        entry.requires_grad_("post_layernorm" in name)
+    assert batch_memory._kept_layers(model, "vision_model", tower, args) == 0
+
+
 def test_what_checkpointing_holds_of_every_layer_counts(tmp_path, video_table, monkeypatch):
     """A block is computed again in the backward pass, from what it has read."""
     model = tiny_model()

@@ -203,6 +203,11 @@ def test_a_gaussian_mean_is_that_of_its_formula(tmp_path):
     assert all(torch.equal(resumed[name], tensor) for name, tensor in averaged.items())
 
 
+@pytest.mark.parametrize("shape", [(1e200, 1.0), (5.0, 1e-200), (-1e308, 1e-308)])
+def test_a_weighting_beyond_floats_counts_nothing(shape):
+    assert gaussian_weighting(*shape)(1) == 0.0
+
+
 def test_epochs_too_far_from_the_center_to_count_are_left_out():
     averaging = WeightAveraging(1, weighting=gaussian_weighting(center=100.0, width=0.1))
     model = torch.nn.Linear(1, 1)
