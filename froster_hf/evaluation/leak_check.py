@@ -17,6 +17,8 @@ from ..printing import get_logger
 
 logger = get_logger(__name__)
 
+# Pieces of prompts that are looked up among the parts of paths: some seconds.
+MOST_COMPARED = 2**23
 _WORD = re.compile(r"[^\s/.,:;\"'()]+")
 
 
@@ -40,14 +42,22 @@ def _leaks(prompts: Iterable[str], table: Dataset) -> Iterator[tuple[str, str]]:
         first = _WORD.search(part)
         assert first is not None  # see `_is_name`
         shapes.setdefault(first[0], {}).setdefault(first.start(), set()).add(len(part))
-    for prompt in prompts:
-        for part in _parts_in(prompt, tell_tale, shapes):
-            yield part, prompt
+    compared = 0
+    for number, prompt in enumerate(prompts, 1):
+        found: dict[str, None] = {}
+        for piece in _pieces_of(prompt, shapes):
+            compared += 1
+            if piece in tell_tale:
+                found[piece] = None
+        yield from ((part, prompt) for part in found)
+        if compared > MOST_COMPARED:
+            # Paths and labels that begin alike by the thousand, as nobody writes them.
+            logger.warning("Only %d prompts are searched for parts of videos' paths: both are too many.", number)
+            return
 
 
-def _parts_in(prompt: str, parts: Collection[str], shapes: Mapping[str, Mapping[int, Collection[int]]]) -> list[str]:
-    """The parts that stand in a prompt, not within a word."""
-    found: dict[str, None] = {}
+def _pieces_of(prompt: str, shapes: Mapping[str, Mapping[int, Collection[int]]]) -> Iterator[str]:
+    """The pieces of a prompt that may be parts, not within a word."""
     end_before = 0
     for word in _WORD.finditer(prompt):
         lengths_by_place = shapes.get(word[0], {})
@@ -56,11 +66,9 @@ def _parts_in(prompt: str, parts: Collection[str], shapes: Mapping[str, Mapping[
             if start and _continues_word(prompt[start - 1]):
                 continue
             for length in lengths_by_place.get(word.start() - start, ()):
-                piece = prompt[start : start + length]
-                if piece in parts and not _continues_word(prompt[start + length : start + length + 1]):
-                    found[piece] = None
+                if not _continues_word(prompt[start + length : start + length + 1]):
+                    yield prompt[start : start + length]
         end_before = word.end()
-    return list(found)
 
 
 def warn_of_leaks(prompts: Iterable[str], table: Dataset) -> None:

@@ -12,6 +12,7 @@ import errno
 import functools
 import heapq
 import itertools
+import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ except ImportError:
 
 # FFmpeg knows several hundred formats; playlists, scripts, devices and image sequences among them open other files.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpeg,mpegts,asf,flv,ogg"
+
+# Times that the bytes of a file may be read as packets, and bytes that always may: an index may name one picture for
+# each frame of a day.
+MOST_TIMES_READ, SHORTEST_BYTES = 16, 2**20
 
 # Frames of up to so many pixels are decoded sooner by one thread than by several that wait for each other.
 ONE_THREAD_PIXELS = 384 * 384
@@ -300,11 +305,15 @@ def read_packets(
         if container.format.name in INDEXED_CONTAINERS and codec in ENTRIES:
             entries = ENTRIES[codec](bytes(stream.codec_context.extradata or b""))
             order = _ShownOrder(stream, entries)
-    duration = 0
+    duration = num_bytes = 0
+    most_bytes = MOST_TIMES_READ * container.size if container.size > 0 else math.inf
     head = first = None
     try:
         for packet in demuxed(container, stream):
             head = head or packet
+            num_bytes += packet.size
+            if num_bytes > most_bytes + SHORTEST_BYTES:
+                raise UnreadableVideoError(f"its packets have more than {MOST_TIMES_READ} times the bytes of the file")
             if first is None:
                 first = next(iter(packet.decode()), None)
             if packet.size == 0:

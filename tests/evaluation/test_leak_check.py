@@ -86,3 +86,14 @@ def test_a_folder_that_is_the_label_itself_cannot_be_told_from_it(caplog):
     assert find_leaks(["a photo of brush_hair."], named_alike) == []
     warn_of_leaks(["a photo of brush_hair."], named_alike)
     assert not caplog.messages
+
+
+def test_paths_and_labels_that_begin_alike_by_the_thousand_take_bounded_time(monkeypatch, caplog):
+    paths = ["/r/" + "(" * before + "aB12" + "(" * behind for before in range(30) for behind in range(30)]
+    labels = [("(" * 30 + "aB12") * 20 + str(index) for index in range(50)]
+    table = Dataset.from_dict({"video": paths, "label": [0] * len(paths)}, features=video_features(labels))
+    seen = iter(labels)
+    monkeypatch.setattr(leak_check, "MOST_COMPARED", 60_000)
+    warn_of_leaks(seen, table)
+    assert 1 < len(list(seen)) < 49
+    assert "prompts are searched for parts of videos' paths: both are too many" in caplog.text

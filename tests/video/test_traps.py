@@ -281,3 +281,45 @@ def test_a_file_that_is_cut_while_it_is_streamed_never_shows_another_moment(tmp_
         shown.extend(read_index(frame.frame.numpy()) for frame in stream)
     # FFmpeg may have read ahead.
     assert shown == list(range(len(shown)))
+
+
+def boxes_of(content: bytes):
+    """Kind and content of each box."""
+    while content:
+        size = int.from_bytes(content[:4], "big")
+        yield content[4:8], content[8:size]
+        content = content[size:]
+
+
+def with_one_picture(content: bytes, num_frames: int) -> bytes:
+    """Boxes whose table of samples leads to the first one again and again."""
+    changed = b""
+    for kind, inner in boxes_of(content):
+        if kind == b"edts":
+            continue
+        if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            inner = with_one_picture(inner, num_frames)
+        elif kind == b"stts":
+            inner = struct.pack(">IIII", 0, 1, num_frames, 512)
+        elif kind == b"stsz":
+            inner = struct.pack(">III", 0, int.from_bytes(inner[12:16], "big"), num_frames)
+        elif kind == b"stsc":
+            inner = struct.pack(">IIIII", 0, 1, 1, 1, 1)
+        elif kind == b"stco":
+            inner = struct.pack(">II", 0, num_frames) + inner[8:12] * num_frames
+        changed += box(kind, inner)
+    return changed
+
+
+def test_a_table_that_names_one_picture_for_every_frame_of_a_day_is_refused(tmp_path):
+    path = tmp_path / "still.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mjpeg", rate=25, width=640, height=480, pix_fmt="yuvj420p")
+        noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, "rgb24")))
+    data = path.read_bytes()
+    few = with_one_picture(data, 20)
+    assert probe_video(few).num_frames == 20
+    with pytest.raises(VideoDecodeError, match="its packets have more than 16 times the bytes of the file"):
+        probe_video(with_one_picture(data, 1000))
