@@ -290,7 +290,7 @@ def _clock(seconds: float, separator: str) -> str:
 
 def _one_line(label: str) -> str:
     """Without line ends and arrows, which would end a subtitle."""
-    return re.sub("-{2,}>", "->", printable(" ".join(label.split())))
+    return re.sub("(?<!-)-{2,}>", "->", printable(" ".join(label.split())))
 
 
 def spreadsheet_cell(label: str) -> str:

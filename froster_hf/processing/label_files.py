@@ -42,7 +42,8 @@ _HEADERS = {
     "name": {"name", "label", "class", "action", "class_name", "classname", "label_name", "text"},
     "description": {"description", "definition", "caption", "sentence", "prompt"},
 }
-_NUMBERED = re.compile(r"\s*([0-9]{1,9})[\s,;:.)]+(\S.*)")
+# With line breaks, which a cell in quotes may hold: at one that did not match, every way to divide it would be tried.
+_NUMBERED = re.compile(r"\s*([0-9]{1,9})[\s,;:.)]+(\S.*)", re.DOTALL)
 _NUMBER_BEHIND = re.compile(r"(.*[^\s,;:=(])[\s,;:=(]+([0-9]{1,9})[\s)]*")
 # How all lines look that hold more than labels, and what this is called.
 _OTHER_LINES = {
@@ -215,7 +216,7 @@ def _delimiter(text: str, suffix: str) -> str:
     if suffix == ".tsv":
         return "\t"
     first = re.sub(r'"[^"]*"?', '""', LINE_END.split(text.lstrip("\r\n"), maxsplit=1)[0])
-    tables = {mark: first.split(mark) for mark in (",", "\t", ";") if mark in first}
+    tables = {mark: first.split(mark, len(_HEADERS)) for mark in (",", "\t", ";") if mark in first}
     for mark, cells in tables.items():
         if _roles(cells) or index_of(cells[0]) is not None or index_of(cells[-1]) is not None:
             return mark

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import time
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -338,6 +339,15 @@ def test_another_file_is_refused_by_name_in_one_short_line(tmp_path, name, conte
     assert name in str(caught.value)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
+def test_a_line_break_in_a_cell_does_not_cost_the_square_of_its_length(tmp_path):
+    """A cell of 131,000 characters took half a minute, and a file can have a hundred."""
+    rows = "".join(f'"{number}{")" * 131_000}x\ny"\n' for number in range(1, 9))
+    start = time.process_time()
+    with pytest.raises(AnnotationError, match=r"names\.csv: a label holds a line break; a quote may not be closed"):
+        read_label_file(written(tmp_path, "names.csv", f"juggling\n{rows}"))
+    assert time.process_time() - start < 5
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from typing import get_args
 
 import pytest
@@ -52,6 +53,15 @@ def arguments(**fields) -> FrosterTrainingArguments:
 def test_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         arguments(**fields)
+
+
+def test_a_long_text_of_optim_args_is_refused_at_once():
+    """Blanks that could be divided in two ways took the square of their number."""
+    start = time.process_time()
+    with pytest.raises(ValueError, match="it must be of the form name=value,name=value"):
+        arguments(optim_args=" " * 200_000 + ",")
+    assert time.process_time() - start < 5
+    assert arguments(optim_args=" alpha = 0.9, momentum=0.5 ").optim_args == " alpha = 0.9, momentum=0.5 "
 
 
 def test_what_trains_nothing_or_leaves_a_limit_to_the_other_is_taken():
