@@ -63,7 +63,7 @@ def read_video_folder(
     _refuse_splits(video_root.path, list(found))
     texts = distinct_label_texts(found, where=printable(str(video_root.path)), ignore_case=True)
     clips = [
-        ListedClip(video_root.resolve(str(file), where=shown_path(file.parent)), index, shown_path(file.parent))
+        ListedClip(video_root.resolve(str(file), where=shown_path(file.parent)), index, shown_path(file))
         for index, videos in enumerate(found.values())
         for file in videos
     ]

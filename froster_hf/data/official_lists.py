@@ -120,7 +120,7 @@ def read_hmdb51(
         split: `all` takes every mark, that is, every clip.
 
     Raises:
-        AnnotationError: a file or line that does not fit; names it.
+        AnnotationError: a file or line that does not fit, or two marks of one clip; names it.
     """
     suffix = f"_test_split{_checked_fold(fold)}.txt"
     video_root = VideoRoot(root, allow_links=allow_links)
@@ -132,15 +132,22 @@ def read_hmdb51(
 
     def clips() -> Iterator[ListedClip]:
         index_of = {file: index for index, file in enumerate(files)}
+        first: dict[str, tuple[str, str]] = {}
         for file, line, where in read_lines_of(files):
             name, _, mark = line.strip().rpartition(" ")
             if not name or mark not in ("0", "1", "2"):
                 raise AnnotationError(
                     f"{where}: expected `clip.avi mark` with mark 0, 1 or 2, got {printable(line[:200])!r}."
                 )
+            index = index_of[file]
+            path = video_root.resolve(f"{classes[index]}/{name.strip()}", where=where)
+            earlier = first.setdefault(path, (mark, where))
+            if earlier[0] != mark:
+                raise AnnotationError(
+                    f"{where}: {printable(name[:200])!r} has the mark {mark}, and {earlier[0]} in {earlier[1]}. Take "
+                    "one of the two lines out."
+                )
             if mark in marks:
-                index = index_of[file]
-                path = video_root.resolve(f"{classes[index]}/{name.strip()}", where=where)
                 yield ListedClip(path, index, where)
 
     texts = distinct_label_texts(classes, where=shown_path(annotations))
@@ -166,7 +173,8 @@ def read_kinetics(
             called as the label is, or with underscores or hyphens for blanks, in capitals or not.
 
     Raises:
-        AnnotationError: a file or line that does not fit; names it.
+        AnnotationError: a file or line that does not fit, or two clips of a video with different labels whose file
+            is not named by their times; names it.
     """
     video_root = VideoRoot(root, allow_links=allow_links)
     rows = _kinetics_rows(annotations)

@@ -119,12 +119,6 @@ def read_video_list(
     source = f"Read from {shown_path(list_file)}."
     if multi_label:
         clips = _labels_together(clips)
-    else:
-        listed, clips = len(clips), _one_per_video(clips, names)
-        if again := listed - len(clips):
-            said = f"{again} lines name a video again, with the same label; each video counts once."
-            logger.warning("%s: %s", shown_path(list_file), said)
-            source = f"{source} {said}"
     return video_table(clips, labels=names, missing=missing, source=source, multi_label=multi_label)
 
 
@@ -135,25 +129,6 @@ def _refuse_many_labels(written: Sequence[tuple[str, Any, str]]) -> None:
         count += label.count("|") + 1 if isinstance(label, str) else len(label) if isinstance(label, list) else 1
         if count > MOST_LABELS:
             raise AnnotationError(f"{where}: up to here are more than {MOST_LABELS:,} labels. Read the list in parts.")
-
-
-def _one_per_video(clips: Sequence[ListedClip], names: Sequence[str]) -> list[ListedClip]:
-    """The first clip of every video, which could be held out and trained on at once if it had several.
-
-    Raises:
-        AnnotationError: lines give a video different labels, of which no answer has both.
-    """
-    first: dict[str, ListedClip] = {}
-    for clip in clips:
-        earlier = first.setdefault(clip.path, clip)
-        if earlier.label != clip.label:
-            own, other = (printable(repr(names[each.label]), limit=100) for each in (clip, earlier))  # type: ignore[index]
-            raise AnnotationError(
-                f"{clip.where}: {printable(clip.path, limit=200)} has the label {own}, and {other} in "
-                f"{earlier.where}. Give each video one label; to measure on videos with several, pass "
-                "multi_label=True (`--multi-label`)."
-            )
-    return list(first.values())
 
 
 def _labels_together(clips: Sequence[ListedClip]) -> list[ListedClip]:

@@ -64,7 +64,7 @@ def video_table(
     """Builds the data set from listed clips.
 
     Args:
-        clips: in the list's order, which is kept.
+        clips: in the list's order, which is kept. Without `multi_label`, a video that several have counts once.
         labels: label texts; `clip.label` indexes them.
         missing: what to do with listed files that are not there. `error` names them; `drop` leaves them out and logs
             how many; `keep` leaves them to the decoding policy of training and evaluation. A folder of image files is
@@ -73,11 +73,18 @@ def video_table(
         multi_label: whether each clip has a list of labels.
 
     Raises:
-        AnnotationError: files are missing under `missing="error"`, or no clip is left.
+        AnnotationError: files are missing under `missing="error"`, no clip is left, or, without `multi_label`, a video
+            has two labels.
     """
     if missing not in ("error", "drop", "keep"):
         raise ValueError(f"missing={missing!r} is not a policy. Choose 'error', 'drop' or 'keep'.")
     clips = list(clips)
+    if not multi_label:
+        listed, clips = len(clips), _one_per_video(clips, labels)
+        if again := listed - len(clips):
+            said = f"{again} of {listed} name a video again, with the same label; each video counts once."
+            logger.warning("%s %s", source, said)
+            source = f"{source} {said}".strip()
     if missing != "keep":
         absent = [clip for clip in clips if not is_video_path(clip.path)]
         if absent:
@@ -96,6 +103,26 @@ def video_table(
     table = Dataset.from_dict(columns, features=video_features(labels, multi_label=multi_label))
     table.info.description = source
     return table
+
+
+def _one_per_video(clips: Sequence[ListedClip], labels: Sequence[str]) -> list[ListedClip]:
+    """The first clip of every video, which could be held out and trained on at once if it had several.
+
+    Raises:
+        AnnotationError: lines give a video different labels, of which no answer has both.
+    """
+    first: dict[str, ListedClip] = {}
+    for clip in clips:
+        earlier = first.setdefault(clip.path, clip)
+        if earlier.label != clip.label:
+            own, other = (printable(repr(labels[each.label]), limit=100) for each in (clip, earlier))  # type: ignore[index]
+            raise AnnotationError(
+                f"{clip.where}: {printable(clip.path, limit=200)} has the label {own}, and {other} in "
+                f"{earlier.where}. Give each video one label, and clips of one video files of their own (in Kinetics "
+                "`ID_000005_000015.mp4`); to measure on a list of videos with several, pass multi_label=True "
+                "(`--multi-label`)."
+            )
+    return list(first.values())
 
 
 def is_video_path(path: str) -> bool:

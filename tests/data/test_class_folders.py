@@ -134,6 +134,19 @@ def test_links_out_of_the_cache_entry_are_refused(tmp_path):
         read_video_folder(folder)
 
 
+def test_links_to_a_video_of_another_class_are_refused(tmp_path):
+    root = touch(tmp_path, "bowling/b.mp4", "juggling/a.mp4")
+    (root / "juggling" / "again.mp4").symlink_to("a.mp4")
+    table = read_video_folder(root)
+    assert [Path(path).name for path in paths(table)] == ["b.mp4", "a.mp4"]
+    assert "1 of 3 name a video again, with the same label; each video counts once." in describe_table(table)
+    (root / "juggling" / "b.mp4").symlink_to("../bowling/b.mp4")
+    with pytest.raises(
+        AnnotationError, match=r"juggling.b\.mp4: .* has the label 'juggling', and 'bowling' in .*b\.mp4\."
+    ):
+        read_video_folder(root)
+
+
 def test_a_folder_of_links_is_read_on_request(tmp_path):
     full = touch(tmp_path, "full/juggling/a.mp4") / "full"
     (tmp_path / "few" / "juggling").mkdir(parents=True)

@@ -185,8 +185,8 @@ def test_a_video_that_several_lines_name_counts_once(video_folder, tmp_path, cap
     (tmp_path / "list.csv").write_text("video,label\n" + "\n".join(lines))
     table = read_video_list(tmp_path / "list.csv", root=video_folder)
     assert len(table) == len(set(paths(table))) == 3
-    assert "2 lines name a video again, with the same label; each video counts once." in describe_table(table)
-    assert "list.csv: 2 lines name a video again" in caplog.text
+    assert "2 of 5 name a video again, with the same label; each video counts once." in describe_table(table)
+    assert "list.csv. 2 of 5 name a video again" in caplog.text
     (tmp_path / "other.csv").write_text("video,label\n" + "\n".join([*lines, "juggling/a.mp4,y"]))
     with pytest.raises(
         AnnotationError, match=r"other\.csv, line 7: .*a\.mp4 has the label 'y', and 'x' in .*line 2\."
