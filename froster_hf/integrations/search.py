@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import weakref
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -1078,14 +1079,13 @@ def _of_videos(names: Iterable[str]) -> str:
 
 def _apart(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Of rows of a video that overlap, the first."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        of_video = found.setdefault(row["video"], [])
-        if not any(
-            row["start_seconds"] < other["end_seconds"] and other["start_seconds"] < row["end_seconds"]
-            for other in of_video
-        ):
-            of_video.append(row)
+        of_video, start, end = found.setdefault(row["video"], []), row["start_seconds"], row["end_seconds"]
+        # Of those that begin before it ends, which lie apart and in order, the last one ends last.
+        place = bisect_left(of_video, (end,))
+        if place == 0 or of_video[place - 1][1] <= start:
+            insort(of_video, (start, end))
             yield row
 
 

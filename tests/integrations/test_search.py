@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -423,6 +424,16 @@ def test_a_search_is_the_same_as_comparing_all(writer):
     scores, places = (embeds @ embeds[1234]).topk(50)
     assert [(int(Path(one.video).stem) + one.start_seconds / 8) for one in found] == places.tolist()
     np.testing.assert_allclose([one.score for one in found], scores, rtol=0, atol=1e-6)
+
+
+def test_of_many_segments_of_a_video_those_that_lie_apart_are_told_at_once():
+    """Each compared with all others, they took most of a minute."""
+    rows = [{"video": "a.mp4", "start_seconds": float(k), "end_seconds": k + 1.0} for k in range(50_000)]
+    across = {"video": "a.mp4", "start_seconds": 6.5, "end_seconds": 7.5}
+    elsewhere = across | {"video": "b.mp4"}
+    start = time.process_time()
+    assert list(search._apart([*rows[::-2], *rows[::2], across, elsewhere])) == [*rows[::-2], *rows[::2], elsewhere]
+    assert time.process_time() - start < 5
 
 
 def test_an_index_that_the_table_gets_while_it_is_open_hides_no_segment(writer):
