@@ -156,6 +156,8 @@ def stranger(tmp_path):
     foreign = dict.fromkeys(("AutoModelForCausalLM", "AutoModel", "AutoProcessor"), "attacker/repo--evil.E")
     foreign |= {"AutoTokenizer": ["attacker/repo--evil.E", None], "AutoVideoProcessor": "evil.E", "AutoNone": None}
     pipelines = {"other": {"impl": "attacker/repo--evil.E", "pt": ["AutoModel"]}, "third": "evil.E"}
+    own = "pipeline_froster.ZeroShotVideoClassificationPipeline"
+    pipelines["fourth"] = {"impl": own, "pt": ["AutoModel"], "auto_map": foreign}
     for path in folder.glob("*_config.json"), folder.glob("config.json"):
         for file in path:
             content = json.loads(file.read_text())

@@ -85,7 +85,7 @@ AUTO_MAP = {
     "AutoModel": "modeling_froster.FrosterModel",
     "AutoModelForVideoClassification": "modeling_froster.FrosterForVideoClassification",
 }
-PIPELINE_CODE = "pipeline_froster.ZeroShotVideoClassificationPipeline"
+PIPELINES = {"zero-shot-video-classification": "pipeline_froster.ZeroShotVideoClassificationPipeline"}
 # What transformers' files say under the name of something that a configuration's class has and that is not a field.
 NAMES_OF_FILES = {
     "custom_pipelines",
@@ -278,9 +278,9 @@ def with_own_code(fields: Mapping[str, Any]) -> dict[str, Any]:
     own = {
         "auto_map": {name: entry for name, entry in code.items() if (name, entry) in AUTO_MAP.items()},
         "custom_pipelines": {
-            name: entry
+            name: without_code(entry)
             for name, entry in pipelines.items()
-            if isinstance(entry, Mapping) and entry.get("impl") == PIPELINE_CODE
+            if isinstance(entry, Mapping) and name in PIPELINES and entry.get("impl") == PIPELINES[name]
         },
     }
     return without_code(fields) | {name: entries for name, entries in own.items() if entries}
