@@ -4,6 +4,7 @@ transformers' loaders follow links and open whatever stands in a file's place. A
 content into what is saved of the checkpoint and published, and a pipe would be waited for.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -38,7 +39,8 @@ MOST_AXES = 8
 """Of a tensor's shape; readers of parts take as long as its square."""
 
 MOST_QUANTIZED = 2_000
-_TENSOR_NAME = re.compile(r"[\w.]{1,200}")
+# Of what stands beside weights, too, that no library reads.
+_TENSOR_NAME = re.compile(r"[^.]*|[\w.:/ -]{1,500}")
 """Tensors of a checkpoint that torchao describes beside the weights; for each, it looks through all, and through all
 again. Those of the largest CLIP are 1,300."""
 
@@ -317,7 +319,8 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
         if not may_be_quantized:
             entries = ((name, entry) for name, entry in tensors.items() if isinstance(entry, dict))
             refuse_quantized({name: entry.get("dtype") for name, entry in entries if name != "__metadata__"})
-        quantized += _count_quantized(tensors.get("__metadata__"), path)
+        elif isinstance(described := tensors.get("__metadata__"), dict):
+            quantized += _count_quantized(described, path)
         if quantized > MOST_QUANTIZED:
             raise CheckpointError(
                 f"{printable(os.fspath(path))} and what comes before it describe {quantized} quantized tensors; at "
@@ -394,23 +397,20 @@ def refuse_quantized(types: Mapping[str, Any]) -> None:
             )
 
 
-def _count_quantized(metadata: Any, path: str | os.PathLike[str]) -> int:
-    """How many tensors torchao would take the metadata of a safetensors file to describe.
+def _count_quantized(metadata: Mapping[str, Any], path: str | os.PathLike[str]) -> int:
+    """How many tensors torchao may take the metadata of a safetensors file to describe; that of all shards is one.
 
     Raises:
-        CheckpointError: transformers makes regular expressions of their names, and one is not a name.
+        CheckpointError: a name of one is none; of their last parts, transformers makes regular expressions.
     """
-    if not isinstance(metadata, dict) or "tensor_names" not in metadata:
-        return 0
-    try:
-        names = json.loads(metadata["tensor_names"])
-    except (TypeError, ValueError, RecursionError):
-        names = ()  # Neither does torchao take them.
     if (other := next((name for name in metadata if not _TENSOR_NAME.fullmatch(name)), None)) is not None:
         raise CheckpointError(
             f"{printable(os.fspath(path))} describes a quantized tensor {printable(repr(other), limit=100)}; names "
-            "have letters, digits, underscores and dots."
+            "with dots have letters, digits, blanks and `_:/-`."
         )
+    names: Any = None
+    with contextlib.suppress(TypeError, ValueError, RecursionError):  # What it does not take either.
+        names = json.loads(metadata.get("tensor_names", ""))
     return max(len(metadata) - 1, len(names) if isinstance(names, list) else 0)
 
 

@@ -84,9 +84,18 @@ def described(number: int, *files: str, entries: bool):
     return make
 
 
-def described_by_an_expression(folder: Path) -> None:
-    metadata = {"a.(?:[^!]+)+!": "{}", "tensor_names": '["a"]'}
-    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata=metadata)
+def described_by(*names: str):
+    """A second shard with something that torchao, which takes what all shards say for one, may take for a tensor."""
+
+    def make(folder: Path) -> None:
+        save_file({}, folder / "model-2.safetensors", metadata=dict.fromkeys(names, "{}"))
+
+    return make
+
+
+def test_what_other_programs_write_beside_weights_is_taken(checkpoint):
+    described_by("format", "modelspec.title", "ss_tag (frequency)", "a.b-c/d: e")(checkpoint)
+    check_checkpoint_files(checkpoint)
 
 
 def gigantic(folder: Path) -> None:
@@ -116,9 +125,10 @@ def links_to(name: str, size: int, number: int):
 
 HOSTILE = {
     "a quantized tensor whose name is an expression": (
-        described_by_an_expression,
-        "describes a quantized tensor",
+        described_by("a.(?:[^!]+)+!"),
+        "describes a quantized tensor 'a",
     ),
+    "entries without end in another shard": (described_by(*map(str, range(3000))), "describe 2999 quantized tensors"),
     "a configuration of millions of values": (many_values("config.json"), "has more values than the settings"),
     "another file of settings of millions of values": (
         many_values("generation_config.json"),
