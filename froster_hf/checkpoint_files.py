@@ -6,6 +6,7 @@ content into what is saved of the checkpoint and published, and a pipe would be 
 
 import contextlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,6 +40,9 @@ MOST_AXES = 8
 """Of a tensor's shape; readers of parts take as long as its square."""
 
 MOST_QUANTIZED = 2_000
+# What torchao stores of a tensor, as `weight` in a layer is `_weight_qdata` and others.
+QUANTIZED_PARTS = ("qdata", "scale", "zero_point", "scale_and_zero")
+_PART = re.compile(rf"(.*\._\w+?_)({'|'.join(QUANTIZED_PARTS)})")
 # Of what stands beside weights, too, that no library reads.
 _TENSOR_NAME = re.compile(r"[^.]*|[\w.:/ -]{1,500}")
 """Tensors of a checkpoint that torchao describes beside the weights; for each, it looks through all, and through all
@@ -282,10 +286,11 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
         The names of the tensors in each file that is one.
 
     Raises:
-        CheckpointError: they are, or do.
+        CheckpointError: they are, or do; or a quantized tensor has parts that would multiply it.
         OSError: a file cannot be read.
     """
     found: dict[str, list[str]] = {}
+    parts: dict[str, Any] = {}
     total = quantized = 0
     for path in paths:
         with open(path, "rb") as file:
@@ -321,13 +326,43 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
             refuse_quantized({name: entry.get("dtype") for name, entry in entries if name != "__metadata__"})
         elif isinstance(described := tensors.get("__metadata__"), dict):
             quantized += _count_quantized(described, path)
+            parts |= {
+                name: entry.get("shape")
+                for name, entry in tensors.items()
+                if name.rpartition(".")[2].startswith("_") and name != "__metadata__" and isinstance(entry, dict)
+            }
         if quantized > MOST_QUANTIZED:
             raise CheckpointError(
                 f"{printable(os.fspath(path))} and what comes before it describe {quantized} quantized tensors; at "
                 f"most {MOST_QUANTIZED} are read."
             )
         found[os.fspath(path)] = [name for name in tensors if name != "__metadata__"]
+    _refuse_other_parts(parts)
     return found
+
+
+def _refuse_other_parts(shapes: Mapping[str, Any]) -> None:
+    """Raise where what torchao stores of a tensor beside its numbers would multiply it, or what it is multiplied with.
+
+    Args:
+        shapes: of the parts of quantized tensors, by their names.
+    """
+    for name, shape in shapes.items():
+        found = _PART.fullmatch(name)
+        numbers = shapes.get(f"{found[1]}qdata") if found else None
+        if not (
+            isinstance(numbers, list)
+            and isinstance(shape, list)
+            and all(type(side) is int for side in (*numbers, *shape))
+            and math.prod(shape) <= math.prod(numbers)
+            # Beside numbers that are packed, of four axes, one of scales and zeros in pairs.
+            and (len(shape) <= 2 or shape[2:] == [2] or shape is numbers)
+        ):
+            raise CheckpointError(
+                f"{printable(name)} is of the shape {printable(repr(shape), limit=100)}, beside numbers of the shape "
+                f"{printable(repr(numbers), limit=100)}; of a quantized tensor, {', '.join(QUANTIZED_PARTS)} are "
+                "read, none larger than its numbers. Get the checkpoint without quantization."
+            )
 
 
 def refuse_other_shards(names: Mapping[str, Iterable[str]], weight_map: Mapping[str, str]) -> None:

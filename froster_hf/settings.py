@@ -38,6 +38,8 @@ MAX_CHARACTERS = 250_000
 MAX_DEPTH = 20
 MAX_DIGITS = 1000
 _SHOWN_CHARACTERS = 80
+# Files in a row of which each extends the next.
+MOST_EXTENDED = 20
 LONGEST_NAME = 200
 """Of what files and folders are called after, in bytes; file systems take names of 255."""
 
@@ -231,6 +233,10 @@ def read_named(
         return fields
     if not isinstance(base, str):
         raise ValueError(f"{path}: extends is {_shown(base)}; give the name of one {kind}.")
+    if len(seen) >= MOST_EXTENDED:
+        raise ValueError(
+            f"{path} extends {_shown(base)}; {MOST_EXTENDED} files in a row that extend another are read."
+        )
     if base in seen:
         raise ValueError(f"{path} extends itself: {' -> '.join([*seen, base])}.")
     return merge(read_named(base, kind=kind, merge=merge, seen=(*seen, base)), fields)

@@ -98,7 +98,7 @@ def full_disk_named(file: str | os.PathLike[str]) -> Iterator[None]:
         if error.errno not in NO_ROOM:
             raise
         reason = os.strerror(error.errno)
-        raise type(error)(error.errno, f"{os.fspath(file)} cannot be written ({reason})") from error
+        raise type(error)(error.errno, f"{printable(os.fspath(file))} cannot be written ({reason})") from error
 
 
 class ResultExistsError(ValueError):

@@ -93,6 +93,30 @@ def described_by(*names: str):
     return make
 
 
+def in_parts(**shapes: tuple[int, ...]):
+    """A tensor in a second shard as torchao stores it."""
+
+    def make(folder: Path) -> None:
+        tensors = {f"a._weight_{part}": torch.zeros(shape) for part, shape in shapes.items()}
+        save_file(tensors, folder / "model-2.safetensors", metadata={"a.weight": "{}"})
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"qdata": (6, 4), "scale": (6, 1), "zero_point": (6, 1)},
+        {"qdata": (6, 4), "scale": (1, 6)},
+        {"qdata": (1, 2, 4, 4), "scale_and_zero": (2, 3, 2)},
+        {"qdata": (6, 4), "scale": ()},
+    ],
+)
+def test_parts_of_a_quantized_tensor_are_taken(checkpoint, shapes):
+    in_parts(**shapes)(checkpoint)
+    check_checkpoint_files(checkpoint)
+
+
 def test_what_other_programs_write_beside_weights_is_taken(checkpoint):
     described_by("format", "modelspec.title", "ss_tag (frequency)", "a.b-c/d: e")(checkpoint)
     check_checkpoint_files(checkpoint)
@@ -128,6 +152,16 @@ HOSTILE = {
         described_by("a.(?:[^!]+)+!"),
         "describes a quantized tensor 'a",
     ),
+    "a part that multiplies what its tensor is multiplied with": (
+        in_parts(qdata=(6, 4), scale=(6, 1), act_pre_scale=(20, 1, 1, 1)),
+        "_weight_act_pre_scale is of the shape",
+    ),
+    "a part of more axes than its tensor has": (in_parts(qdata=(6, 4), scale=(20, 1, 1)), "none larger than its num"),
+    "a part that is larger than its tensor": (
+        in_parts(qdata=(1, 4), scale=(5, 1)),
+        r"beside numbers of the shape \[1",
+    ),
+    "a part of no tensor": (in_parts(scale=(5, 1)), "beside numbers of the shape None"),
     "entries without end in another shard": (described_by(*map(str, range(3000))), "describe 2999 quantized tensors"),
     "a configuration of millions of values": (many_values("config.json"), "has more values than the settings"),
     "another file of settings of millions of values": (

@@ -17,13 +17,12 @@ from ..processing.text_files import (
     shown_path,
 )
 from ..video.files import LINKS, UNREADABLE, match_pattern, search_folder
+from ..video.source import LONGEST_PATH
 from ..video.stores import find_videos_at, is_address
 from ..video.types import UnreadableVideoError
 from ..video.url import shown_address
 
 STANDARD_INPUT = "-"
-# Paths have 4096 bytes at most; addresses with signatures may be longer.
-LONGEST_NAME = 16_384
 LISTS = (".txt", ".csv", ".jsonl")
 
 
@@ -112,9 +111,9 @@ def _read_list(path: str) -> list[str]:
     for video, where in found:
         if not isinstance(video, str) or not video:
             raise AnnotationError(f"{where}: there is no path of a video.")
-        if len(video) > LONGEST_NAME:
+        if len(video) > LONGEST_PATH:
             raise AnnotationError(
-                f"{where}: the path of the video has {len(video):,} characters; at most {LONGEST_NAME:,} are read."
+                f"{where}: the path of the video has {len(video):,} characters; at most {LONGEST_PATH:,} are read."
             )
         videos.append(video if "://" in video else os.path.join(folder, video))
     return videos

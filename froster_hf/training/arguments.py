@@ -64,7 +64,8 @@ _BOUNDS = {
     "average_weights_from_epoch": (0, math.inf),
     "label_smoothing_factor": (0, 1),
     "neftune_noise_alpha": (0, 1e6),
-    "text_chunk_size": (1, math.inf),
+    # Also of all labels of an evaluation, which are encoded in such pieces.
+    "text_chunk_size": (1, 4096),
     "max_undecodable_share": (0, 1),
     "max_consecutive_nonfinite_steps": (1, math.inf),
     # The loader forks all workers, and asks for all that they are to have ready, before the first batch.

@@ -188,8 +188,18 @@ def refuse_evaluation_beyond_memory(
     for part in clips.values() if isinstance(clips, Mapping) else [clips]:
         if isinstance(part, EvaluationClips):
             model.config.costs(part.frames_per_video // part.num_clips).check(num_clips=part.num_clips)
+            num_scored = len(part.label_names or ()) or num_labels
+            refuse_beyond_memory(
+                float(min(args.eval_batch_size, len(part)))
+                * part.num_clips
+                * num_scored
+                * SCORE_NUMBERS
+                * FLOAT_BYTES,
+                f"The scores of {part.num_clips:,} views of {args.eval_batch_size:,} videos for {num_scored:,} labels "
+                "each",
+                advice="Lower `per_device_eval_batch_size`, or the views in `eval_video_options`.",
+            )
             if not (args.prediction_loss_only or args.batch_eval_metrics):
-                num_scored = len(part.label_names or ()) or num_labels
                 refuse_beyond_memory(
                     float(len(part)) * num_scored * FLOAT_BYTES,
                     f"The scores of {len(part):,} videos for {num_scored:,} labels each, which are kept until all are "

@@ -94,7 +94,12 @@ def average_models(models: Iterable[Model]) -> Model:
         weights = model.state_dict()
         if first is None:
             first = model
-            sums = {name: tensor.double() for name, tensor in weights.items() if tensor.is_floating_point()}
+            # Copies, of weights in double precision too.
+            sums = {
+                name: tensor.to(torch.float64, copy=True)
+                for name, tensor in weights.items()
+                if tensor.is_floating_point()
+            }
             continue
         _check_alike(first.state_dict(), weights, count)
         if _has_architecture(first) and _has_architecture(model):
@@ -104,11 +109,13 @@ def average_models(models: Iterable[Model]) -> Model:
             total.add_(weights[name].to(total))
     if first is None:
         raise ValueError("The mean of no models was asked for; give at least one.")
-    if bad := [name for name, total in sums.items() if not total.isfinite().all()]:
+    averaged = first.state_dict()
+    # Finite in double precision may be infinite in that of the model.
+    if bad := [name for name, total in sums.items() if not (total / count).to(averaged[name].dtype).isfinite().all()]:
         raise ValueError(
             f"{len(bad)} weights of the models are not finite ({listing(bad, limit=3)}). Leave that model out."
         )
-    for name, tensor in first.state_dict().items():
+    for name, tensor in averaged.items():
         if name in sums:
             tensor.copy_(sums[name] / count)
     if count > 1 and isinstance(first, FrosterForVideoClassification):

@@ -24,6 +24,8 @@ UrlPolicy = str | Sequence[str]
 
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
+# Paths have 4096 bytes at most; addresses with signatures may be longer.
+LONGEST_PATH = 16_384
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _READ_BYTES = 2**20
 _KINDS = (
@@ -68,6 +70,7 @@ def source_name(source: VideoSource) -> str:
     """What error messages call it."""
     if isinstance(source, str | os.PathLike):
         name = str(os.fspath(source))
+        name = name if len(name) <= LONGEST_PATH else f"{name[:100]}..."
         return shown_address(name) if _SCHEME.match(name) else name
     if isinstance(source, bytes | bytearray | memoryview):
         return f"<{memoryview(source).nbytes} bytes>"
@@ -88,6 +91,9 @@ def check_source(source: VideoSource, *, limits: VideoLimits, allow_urls: UrlPol
         path = os.fspath(source)
         if isinstance(path, bytes):
             path = os.fsdecode(path)
+        if len(path) > LONGEST_PATH:
+            # Python takes an address apart in the square of the accents in its host.
+            raise UnreadableVideoError(f"its path has {len(path):,} characters; at most {LONGEST_PATH:,} are read")
         web_policy, named = split_policy(allow_urls)
         if is_address(path):
             return _fetched(path, named, limits)

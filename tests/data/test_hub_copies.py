@@ -1,5 +1,6 @@
 """Archives of a copy: unpacked as a whole and nowhere else, or refused by name before a disk is filled."""
 
+import errno
 import gzip
 import io
 import os
@@ -295,6 +296,18 @@ def test_archives_that_together_would_fill_the_disk_are_refused(tmp_path, monkey
         ValueError, match=r"2\.zip and the archives before it hold 3 files and folders of 120000 bytes; .* 100000"
     ):
         hub_copies.fetch_hub_copy("ucf101", folder=tmp_path, repo_id="someone/copy")
+
+
+def test_the_error_of_a_full_disk_shows_no_control_characters(tmp_path, monkeypatch):
+    archive = write_zip(tmp_path / "a\x1b[2J\n.zip", **{"1.avi": b"video"})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(zipfile.ZipFile, "extract", full)
+    with pytest.raises(OSError, match="cannot be written") as error:
+        _unpack(archive, tmp_path / "out" / archive.name)
+    assert str(error.value).isprintable()
 
 
 def test_notes_count_as_what_they_unpack_to(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ What differs between them is looked after:
   counts. SigLIP's tower reads its padding: the processor pads every text to its 64 tokens, refuses longer ones, and
   the model refuses texts of another length. MetaCLIP 2 and SigLIP 2 have multilingual tokenizers: labels may be in any
   of their languages.
-  SigLIP's first tokenizer needs `pip install sentencepiece protobuf`.
+  SigLIP's first tokenizer needs `pip install 'sentencepiece>=0.2.3' protobuf`.
 - **Logits.** SigLIP was trained with a sigmoid per pair, so its logits have a bias, and the sigmoid of a logit is the
   probability that a label holds. A softmax over labels does not see the bias. Training with the cross-entropy over a
   label list moves the scale, and nothing keeps the bias calibrated.

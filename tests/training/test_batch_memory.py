@@ -300,6 +300,14 @@ def test_scores_of_a_step_count_for_all_its_clips_and_labels(tmp_path, video_tab
     assert asked[3] - before == 3 * 1000 * 3 * 4
 
 
+def test_scores_of_all_views_of_an_evaluation_s_batch_count(tmp_path, video_table, monkeypatch):
+    fields = {"eval_video_options": {"num_views": 64}, "prediction_loss_only": True}
+    monkeypatch.setattr(batch_memory, "SCORE_NUMBERS", 10**8)
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: 10e9)
+    with pytest.raises(ValueError, match=r"The scores of 64 views of 1 videos for \d labels each would take at least"):
+        make_trainer(tmp_path, video_table, trained_parameters="text", **fields)
+
+
 def test_scores_that_are_kept_until_all_videos_are_measured_count(tmp_path, video_table, monkeypatch):
     trainer = make_trainer(tmp_path, video_table)
     clips, options = trainer.eval_dataset["base"], {"model": trainer.student, "args": trainer.args}

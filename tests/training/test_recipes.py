@@ -1,6 +1,7 @@
 """Every shipped recipe parses, says what was published, and trains two steps on a tiny model and real video files."""
 
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -327,6 +328,14 @@ def test_files_that_are_no_recipes_are_refused(tmp_path, content, message):
     file.write_text(content)
     with pytest.raises(ValueError, match=re.escape(message)):
         load_recipe(file)
+
+
+def test_recipes_that_extend_each_other_without_end_are_refused(tmp_path):
+    files = [tmp_path / f"{number}.yaml" for number in range(30)]
+    for file, base in itertools.pairwise(files):
+        file.write_text(f"about: x\nextends: {base}\n")
+    with pytest.raises(ValueError, match=r"yaml extends .*; 20 files in a row that extend another are read"):
+        load_recipe(files[0])
 
 
 def test_a_recipe_that_extends_itself_is_refused(tmp_path):

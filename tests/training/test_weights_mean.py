@@ -52,6 +52,18 @@ def test_weights_that_are_not_finite_have_no_mean():
     assert torch.equal(models[0].froster.logit_scale, before)
 
 
+def test_a_mean_that_its_models_do_not_hold_is_refused_and_changes_none():
+    models = [tiny_model(0).half(), tiny_model(1)]
+    models[1].froster.visual_projection.weight.data.fill_(3e5)
+    with pytest.raises(ValueError, match="1 weights of the models are not finite"):
+        average_models(models)
+    doubles = [tiny_model(seed).double() for seed in (0, 1)]
+    before = {name: tensor.clone() for name, tensor in doubles[0].state_dict().items()}
+    with pytest.raises(ValueError):
+        average_models([*doubles, tiny_model(temporal_module="joint")])
+    assert all(torch.equal(before[name], tensor) for name, tensor in doubles[0].state_dict().items())
+
+
 def test_models_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="other weights than the first"):
         average_models([tiny_model(), tiny_model(temporal_module="st_adapter")])

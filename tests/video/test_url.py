@@ -523,3 +523,12 @@ def test_one_private_address_among_public_ones_refuses_the_host(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
     with pytest.raises(UnreadableVideoError, match=r"10\.0\.0\.1, which is not public"):
         public_addresses("mixed.test", 443)
+
+
+@pytest.mark.parametrize("scheme", ["https", "http", "memory"])
+def test_an_address_of_more_characters_than_any_is_refused_at_once(scheme):
+    """Python composes the accents of a host in the square of their number."""
+    address = f"{scheme}://a" + "\u0301\u0316" * 10**6 + ".test/v.mp4"
+    with pytest.raises(VideoDecodeError, match=r"its path has 2,000,0.. characters; at most 16,384 are read") as error:
+        decode_frames(address, [0], allow_urls="http")
+    assert len(str(error.value)) < 1000
