@@ -40,13 +40,13 @@ MOST_AXES = 8
 """Of a tensor's shape; readers of parts take as long as its square."""
 
 MOST_QUANTIZED = 2_000
+"""Tensors of a checkpoint that torchao describes beside the weights; for each, it looks through all, and through all
+again. Those of the largest CLIP are 1,300."""
 # What torchao stores of a tensor, as `weight` in a layer is `_weight_qdata` and others.
 QUANTIZED_PARTS = ("qdata", "scale", "zero_point", "scale_and_zero")
 _PART = re.compile(rf"(.*\._\w+?_)({'|'.join(QUANTIZED_PARTS)})")
 # Of what stands beside weights, too, that no library reads.
 _TENSOR_NAME = re.compile(r"[^.]*|[\w.:/ -]{1,500}")
-"""Tensors of a checkpoint that torchao describes beside the weights; for each, it looks through all, and through all
-again. Those of the largest CLIP are 1,300."""
 
 MOST_SHARDS = 2_000
 """Of an index, each of which is looked for several times; the largest models have some hundred."""
@@ -324,8 +324,9 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
         if not may_be_quantized:
             entries = ((name, entry) for name, entry in tensors.items() if isinstance(entry, dict))
             refuse_quantized({name: entry.get("dtype") for name, entry in entries if name != "__metadata__"})
-        elif isinstance(described := tensors.get("__metadata__"), dict):
-            quantized += _count_quantized(described, path)
+        else:
+            if isinstance(described := tensors.get("__metadata__"), dict):
+                quantized += _count_quantized(described, path)
             parts |= {
                 name: entry.get("shape")
                 for name, entry in tensors.items()
