@@ -120,7 +120,13 @@ class StudyPlan:
             FROZEN,
             *(f"{name} + {variant}" for name, method in self.methods.items() for variant in method.variants),
         }
+        folders: dict[str, str] = {}
         for name, method in self.methods.items():
+            if (other := folders.setdefault(name.replace(" ", "_").casefold(), name)) != name:
+                raise ValueError(
+                    f"The plan {self.name}: the methods {_shown(other)} and {_shown(name)} would be done in folders "
+                    "of one name; give one of them another."
+                )
             if name in taken:
                 raise ValueError(
                     f"The plan {self.name}: a method's name is {_shown(name)}, as what is measured beside the methods "
@@ -140,6 +146,8 @@ class StudyPlan:
             raise ValueError(f"{where}: unknown grid {listing(unknown, limit=5)}; there are {', '.join(GRID_FIELDS)}.")
         if empty := [field for field, values in method.grid.items() if not values]:
             raise ValueError(f"{where}: the grid of {', '.join(empty)} has no values; give at least one.")
+        if twice := [field for field, values in method.grid.items() if len(set(values)) < len(values)]:
+            raise ValueError(f"{where}: the grid of {', '.join(twice)} has a value twice; give each once.")
         if method.choices_of is None:
             return
         if method.grid:

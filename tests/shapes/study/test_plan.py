@@ -69,6 +69,11 @@ def test_plans_are_listed(capsys):
         (("seeds: [0]", "seed: 0"), "unknown fields seed"),
         (("overrides: [training.distillation=none]", "grid: {gamma: [1]}"), "unknown .*gamma"),
         (("overrides: [training.distillation=none]", "grid: {beta: []}"), "the grid of beta has no values"),
+        (("overrides: [training.distillation=none]", "grid: {beta: [1, 2, 1.0]}"), "grid of beta has a value twice"),
+        (
+            ("methods: {", "methods: {a b: {}, A_b: {}, "),
+            "the methods 'a b' and 'A_b' would be done in folders of one",
+        ),
         (("overrides: [training.distillation=none]", "grid: {beta: [1, .nan]}"), "each of a number that is finite"),
         (("about: mine\n", ""), "the fields about are missing"),
         (("methods: {", "methods: {frozen: {}, "), r"name is 'frozen', as what is measured beside the methods"),
