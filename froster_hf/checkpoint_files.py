@@ -316,21 +316,22 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
                 f"{printable(os.fspath(path))} has a tensor whose name has {longest} characters; no model's has more "
                 f"than {LONGEST_NAME}."
             )
-        shapes = (entry.get("shape") for entry in tensors.values() if isinstance(entry, dict))
+        described = tensors.get("__metadata__")
+        entries = {
+            name: entry for name, entry in tensors.items() if name != "__metadata__" and isinstance(entry, dict)
+        }
+        shapes = (entry.get("shape") for entry in entries.values())
         if (axes := max((len(shape) for shape in shapes if isinstance(shape, list)), default=0)) > MOST_AXES:
             raise CheckpointError(
                 f"{printable(os.fspath(path))} has a tensor of {axes} axes; no model's has more than {MOST_AXES}."
             )
         if not may_be_quantized:
-            entries = ((name, entry) for name, entry in tensors.items() if isinstance(entry, dict))
-            refuse_quantized({name: entry.get("dtype") for name, entry in entries if name != "__metadata__"})
+            refuse_quantized({name: entry.get("dtype") for name, entry in entries.items()})
         else:
-            if isinstance(described := tensors.get("__metadata__"), dict):
+            if isinstance(described, dict):
                 quantized += _count_quantized(described, path)
             parts |= {
-                name: entry.get("shape")
-                for name, entry in tensors.items()
-                if name.rpartition(".")[2].startswith("_") and name != "__metadata__" and isinstance(entry, dict)
+                name: entry.get("shape") for name, entry in entries.items() if name.rpartition(".")[2].startswith("_")
             }
         if quantized > MOST_QUANTIZED:
             raise CheckpointError(

@@ -111,13 +111,13 @@ def average_models(models: Iterable[Model]) -> Model:
         raise ValueError("The mean of no models was asked for; give at least one.")
     averaged = first.state_dict()
     # Finite in double precision may be infinite in that of the model.
-    if bad := [name for name, total in sums.items() if not (total / count).to(averaged[name].dtype).isfinite().all()]:
+    means = {name: (total / count).to(averaged[name].dtype) for name, total in sums.items()}
+    if bad := [name for name, mean in means.items() if not mean.isfinite().all()]:
         raise ValueError(
             f"{len(bad)} weights of the models are not finite ({listing(bad, limit=3)}). Leave that model out."
         )
-    for name, tensor in averaged.items():
-        if name in sums:
-            tensor.copy_(sums[name] / count)
+    for name, mean in means.items():
+        averaged[name].copy_(mean)
     if count > 1 and isinstance(first, FrosterForVideoClassification):
         forget_labels(first)
     return first
@@ -295,8 +295,13 @@ def gaussian_weighting(center: float, width: float) -> Callable[[int], float]:
         center: mu, in epochs from 1.
         width: sigma, in epochs.
     """
-    # A product becomes infinite where a power would raise.
-    return lambda epoch: math.exp(-((epoch - center) / width) * ((epoch - center) / width) / 2)
+
+    def weight(epoch: int) -> float:
+        distance = (epoch - center) / width
+        # A product becomes infinite where a power would raise.
+        return math.exp(-distance * distance / 2)
+
+    return weight
 
 
 def save_weight_averages(trainer: Trainer) -> None:

@@ -279,52 +279,35 @@ def test_a_two_hour_stream_is_never_held():
     assert len(stream.thumbnails) == 8
 
 
-def test_each_frame_of_overlapping_windows_is_prepared_once():
-    windows = [window_times(window, 4) for window in plan_windows(10, 4, 2)]
+def prepared_together(windows):
+    """The times of the frames of each batch that is prepared for windows, each of which shows its own times."""
     times = sorted({time for window in windows for time in window})
-    prepared = []
+    batches = []
 
     def prepare(frames):
-        prepared.extend(frames[:, 0, 0, 0].tolist())
-        return frames.float()
-
-    frames = ((time, torch.full((3, 1, 1), time)) for time in times)
-    clips = list(iterate_windows(frames, windows, prepare))
-    assert [clip[:, 0, 0, 0].tolist() for clip in clips] == windows
-    assert prepared == times
-
-
-def test_no_more_raw_frames_than_a_window_has_are_held_however_windows_overlap():
-    windows = [window_times(window, 4) for window in plan_windows(20, 4, 0.05)]
-    times = sorted({time for window in windows for time in window})
-    sizes = []
-
-    def prepare(frames):
-        sizes.append(len(frames))
+        batches.append(frames[:, 0, 0, 0].tolist())
         return frames.float()
 
     frames = ((time, torch.full((3, 1, 1), time)) for time in times)
     clips = list(iterate_windows(frames, windows, prepare))
     assert [clip[:, 0, 0, 0].tolist() for clip in clips] == torch.tensor(windows).tolist()
-    assert max(sizes) == 4
-    assert sum(sizes) == len(times)
+    assert [time for batch in batches for time in batch] == torch.tensor(times).tolist()
+    return batches
+
+
+def test_each_frame_of_overlapping_windows_is_prepared_once():
+    assert prepared_together([window_times(window, 4) for window in plan_windows(10, 4, 2)])
+
+
+def test_no_more_raw_frames_than_a_window_has_are_held_however_windows_overlap():
+    batches = prepared_together([window_times(window, 4) for window in plan_windows(20, 4, 0.05)])
+    assert max(map(len, batches)) == 4
 
 
 def test_of_large_frames_few_are_held_raw_however_many_a_window_has(monkeypatch):
     monkeypatch.setattr(timeline_froster, "MOST_RAW_BYTES", 3 * 4 * 8)
-    windows = [window_times(window, 100) for window in plan_windows(10, 4, 2)]
-    times = sorted({time for window in windows for time in window})
-    sizes = []
-
-    def prepare(frames):
-        sizes.append(len(frames))
-        return frames.float()
-
-    frames = ((time, torch.full((3, 1, 1), time)) for time in times)
-    clips = list(iterate_windows(frames, windows, prepare))
-    assert [clip[:, 0, 0, 0].tolist() for clip in clips] == torch.tensor(windows).tolist()
-    assert max(sizes) == 8
-    assert sum(sizes) == len(times)
+    batches = prepared_together([window_times(window, 100) for window in plan_windows(10, 4, 2)])
+    assert max(map(len, batches)) == 8
 
 
 @pytest.mark.parametrize("kind", ["h264_mkv", "mpeg4_avi"])
