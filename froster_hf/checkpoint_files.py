@@ -274,8 +274,9 @@ def read_configuration(file: str | os.PathLike[str] | None) -> Mapping[str, Any]
 
 def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: bool = True) -> dict[str, list[str]]:
     """Refuse safetensors files whose headers are together longer than `MAX_HEADER_BYTES`, or that give a tensor a name
-    of more than `LONGEST_NAME` characters or a shape of more than `MOST_AXES`, or have torchao describe more than
-    `MOST_QUANTIZED` tensors in all. What is not one at all is left to the library's own error.
+    of more than `LONGEST_NAME` characters or a shape of more than `MOST_AXES`, or describe one in a form that no
+    writer does, or have torchao describe more than `MOST_QUANTIZED` tensors in all. What is not one at all is left to
+    the library's own error.
 
     Args:
         paths: the files.
@@ -317,30 +318,39 @@ def check_headers(paths: Iterable[str | os.PathLike[str]], *, may_be_quantized: 
                 f"than {LONGEST_NAME}."
             )
         described = tensors.get("__metadata__")
-        entries = {
-            name: entry for name, entry in tensors.items() if name != "__metadata__" and isinstance(entry, dict)
-        }
-        shapes = (entry.get("shape") for entry in entries.values())
-        if (axes := max((len(shape) for shape in shapes if isinstance(shape, list)), default=0)) > MOST_AXES:
+        entries = {name: entry for name, entry in tensors.items() if name != "__metadata__"}
+        if (other := next((name for name, entry in entries.items() if not _is_entry(entry)), None)) is not None:
+            raise CheckpointError(
+                f"{printable(os.fspath(path))} describes {printable(other)} as "
+                f"{printable(repr(entries[other]), limit=100)}; an object with a text `dtype` and a list `shape` is "
+                "read. Get the checkpoint again."
+            )
+        if (axes := max((len(entry["shape"]) for entry in entries.values()), default=0)) > MOST_AXES:
             raise CheckpointError(
                 f"{printable(os.fspath(path))} has a tensor of {axes} axes; no model's has more than {MOST_AXES}."
             )
         if not may_be_quantized:
-            refuse_quantized({name: entry.get("dtype") for name, entry in entries.items()})
+            refuse_quantized({name: entry["dtype"] for name, entry in entries.items()})
         else:
             if isinstance(described, dict):
                 quantized += _count_quantized(described, path)
             parts |= {
-                name: entry.get("shape") for name, entry in entries.items() if name.rpartition(".")[2].startswith("_")
+                name: entry["shape"] for name, entry in entries.items() if name.rpartition(".")[2].startswith("_")
             }
         if quantized > MOST_QUANTIZED:
             raise CheckpointError(
                 f"{printable(os.fspath(path))} and what comes before it describe {quantized} quantized tensors; at "
                 f"most {MOST_QUANTIZED} are read."
             )
-        found[os.fspath(path)] = [name for name in tensors if name != "__metadata__"]
+        found[os.fspath(path)] = list(entries)
     _refuse_other_parts(parts)
     return found
+
+
+def _is_entry(value: Any) -> bool:
+    """Whether a tensor is described as every writer does; the library takes lists of the same values as well, and an
+    object of a type."""
+    return isinstance(value, dict) and isinstance(value.get("dtype"), str) and isinstance(value.get("shape"), list)
 
 
 def _refuse_other_parts(shapes: Mapping[str, Any]) -> None:
@@ -416,7 +426,7 @@ def own_names(stored: Iterable[str], *, prefix: str, where: str | os.PathLike[st
     return {name.removeprefix(prefix): name for name in found.values()}
 
 
-def refuse_quantized(types: Mapping[str, Any]) -> None:
+def refuse_quantized(types: Mapping[str, str]) -> None:
     """Raise for types in which no weights are stored as they are.
 
     Args:
@@ -427,7 +437,7 @@ def refuse_quantized(types: Mapping[str, Any]) -> None:
     """
     for name, kind in types.items():
         allowed = BUFFERS if WHOLE_NUMBERS.search(name) else FLOATS
-        if isinstance(kind, str) and kind not in allowed:
+        if kind not in allowed:
             raise CheckpointError(
                 f"{printable(name)} is stored as {printable(kind, limit=50)}, but its configuration names no "
                 f"quantization; without it, {', '.join(allowed)} are read. Get the whole checkpoint."

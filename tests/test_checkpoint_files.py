@@ -93,6 +93,21 @@ def described_by(*names: str):
     return make
 
 
+def written_as(form):
+    """Weights whose header describes tensors in another form, which the library takes as well."""
+
+    def make(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        content = path.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        header = {name: form(entry) for name, entry in json.loads(content[8:end]).items() if name != "__metadata__"}
+        written = json.dumps(header).encode()
+        path.write_bytes(len(written).to_bytes(8, "little") + written + content[end:])
+        load_file(path)
+
+    return make
+
+
 def in_parts(**shapes: tuple[int, ...]):
     """A tensor in a second shard as torchao stores it."""
 
@@ -189,6 +204,11 @@ HOSTILE = {
     "an index that is none": (
         lambda folder: (folder / "model.safetensors.index.json").write_text("[]"),
         "is not an index of shards",
+    ),
+    "tensors described by lists": (written_as(lambda entry: list(entry.values())), r"with a text `dtype` and a list"),
+    "a type that is an object": (
+        written_as(lambda entry: {**entry, "dtype": {entry["dtype"]: None}}),
+        "with a text `dtype` and a list `shape`",
     ),
     # transformers makes a set of each number, and a table as wide as the longest name.
     "a name without end": (named("froster." + "1." * 300), "whose name has 608 characters"),
