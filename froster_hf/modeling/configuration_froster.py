@@ -184,15 +184,17 @@ def check_sizes(sizes: Mapping[str, Any], limits: Mapping[str, tuple[int, int]],
 def check_names(names: Iterable[str], config_class: type[PreTrainedConfig], *, where: str = "") -> None:
     """Refuse a field that would take the place of what transformers' class has under its name.
 
-    `attribute_map` gives any field another name, under which no check would find it, and `transformers_weights` has
-    the weights read from another file.
+    `attribute_map` gives any field another name, under which no check would find it, `transformers_weights` has the
+    weights read from another file, and of `rope_parameters`, which no backbone has, transformers prints values as they
+    are.
 
     Raises:
         ValueError: names the first of them.
     """
     own = {field.name for field in fields(config_class)} | NAMES_OF_FILES
+    refused = ("self", "transformers_weights", "rope_parameters")
     for name in names:
-        if name in ("self", "transformers_weights") or (name not in own and hasattr(config_class, name)):
+        if name in refused or (name not in own and hasattr(config_class, name)):
             raise ValueError(
                 f"`{where}{repr(name)[1:-1]:.100}` is not a field of a configuration: transformers has something of "
                 "its own under this name. Take it out of config.json. Weights are read from model.safetensors or "

@@ -152,6 +152,7 @@ OTHER_NAMES = {
     "a method": {"to_dict": 1},
     "another file of weights": {"transformers_weights": "w.safetensors"},
     "what Python calls an object itself": {"self": 1},
+    "what transformers prints as it is": {"rope_parameters": {"rope_type": "\x1b[2J"}},
 }
 
 
