@@ -3,7 +3,9 @@
 import json
 import os
 import pickle
+import re
 import shutil
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -489,3 +491,37 @@ def test_that_half_precision_runs_in_float32_is_said_once(monkeypatch, tmp_path,
     assert capsys.readouterr().err.count("computing in float32") == 1
     assert load_checkpoint(str(tmp_path), device="cpu", dtype="float32").model.dtype == torch.float32
     assert "computing in float32" not in capsys.readouterr().err
+
+
+def take_three_gigabytes(*args, **kwargs) -> None:
+    torch.empty(3 << 30, dtype=torch.uint8)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not limit a process's memory so")
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="libraries of accelerators reserve more than there is")
+@pytest.mark.parametrize(
+    ("computes", "arguments"),
+    [
+        (
+            "froster_hf.modeling.modeling_froster.FrosterForVideoClassification.forward",
+            ["predict", BIKES, "--labels", "a,b", "--model", "small"],
+        ),
+        ("froster_hf.training.own_videos.plan_training", ["train", os.path.dirname(BIKES), "--model", "small"]),
+        ("froster_hf.shapes.pretraining.pretrain", ["train", "small_clip"]),
+        ("froster_hf.shapes.study.running.run_study", ["study", "short"]),
+    ],
+    ids=["predict", "train", "train a recipe", "study"],
+)
+def test_what_a_verb_takes_beyond_the_memory_that_is_left_is_its_error(
+    monkeypatch, tmp_path, capsys, computes, arguments
+):
+    import resource
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("froster_hf.machine_memory.free_bytes", lambda: 0.0)
+    monkeypatch.setattr(computes, take_three_gigabytes)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    assert main(arguments) == 1
+    # And a program that called the verb has all of its memory again.
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert re.search(r"^froster: error: .*can't allocate memory.*", capsys.readouterr().err, flags=re.MULTILINE)

@@ -124,7 +124,8 @@ def _run(argv: Sequence[str]) -> int:
     try:
         if argv:
             arguments = build_parser().parse_args(argv)
-        code = arguments.run(arguments)
+        with _own_memory_limit():
+            code = arguments.run(arguments)
         # What cannot be written is an error here, not one of the interpreter on its way out.
         sys.stdout.flush()
         return code
@@ -142,6 +143,21 @@ def _run(argv: Sequence[str]) -> int:
         except OSError:
             _lose_output()
         return 1
+
+
+@contextlib.contextmanager
+def _own_memory_limit() -> Iterator[None]:
+    """What a verb allows itself (`loading.keep_to_free_memory`) is not for a program that calls it, as ours do."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def _lose_output() -> None:

@@ -12,6 +12,9 @@ from ..checkpoint_loading import load_pipeline
 from ..printing import printable, without_progress_bars, without_warnings
 from ..video.stores import is_address, named_folder
 
+# What libraries reserve and do not take: pyarrow a gigabyte, torch half of one.
+RESERVED_BYTES = 2 << 30
+
 
 @contextlib.contextmanager
 def without_garbage_collection() -> Iterator[None]:
@@ -45,6 +48,20 @@ def load_model(arguments: argparse.Namespace) -> Any:
     if arguments.max_pixels is not None:
         video_processor.video_limits = {**(video_processor.video_limits or {}), "max_pixels": arguments.max_pixels}
     return classify
+
+
+def keep_to_free_memory() -> None:
+    """From here on, make what a verb takes beyond the memory that is left an error of it; the system would end it.
+
+    Only on Linux and without an accelerator, whose libraries reserve more than a machine has.
+    """
+    import torch
+
+    from ..conversion.pickle_worker import limit_memory
+    from ..machine_memory import free_bytes
+
+    if not torch.accelerator.is_available() and (free := free_bytes()) < float("inf"):
+        limit_memory(int(free) + RESERVED_BYTES)
 
 
 def index_model(index: Any) -> str:
@@ -82,6 +99,7 @@ def load_checkpoint(name: str, *, device: str | None = None, dtype: str = "auto"
     if classify.stored_dtype != classify.model.dtype:
         half = str(classify.stored_dtype).removeprefix("torch.")
         print(f"froster: computing in float32, since this processor has no arithmetic in {half}", file=sys.stderr)
+    keep_to_free_memory()
     return classify
 
 

@@ -17,6 +17,7 @@ import shlex
 from pathlib import Path
 
 from ...settings import check_named
+from ..loading import keep_to_free_memory
 from ..options import add_overwrite_argument, print_shipped
 
 
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     places = [*(["--work", str(work)] if arguments.work else []), "--output", str(output)]
     named = [arguments.plan, *arguments.overrides]
     command = shlex.join(["froster", "study", *named, *places, "--processes", str(arguments.processes)])
+    keep_to_free_memory()
     # Flushed: a study takes long, and is watched through files and pipes too.
     log = functools.partial(print, flush=True)
     try:

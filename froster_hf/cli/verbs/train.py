@@ -26,7 +26,7 @@ from collections.abc import Iterator
 
 from ...printing import PrintableFormatter, printable, without_progress_bars, without_warnings
 from ...settings import check_named, yaml_text
-from ..loading import end_process_group
+from ..loading import end_process_group, keep_to_free_memory
 from ..options import DEFAULT_MODEL, add_overwrite_argument, names_videos, print_shipped
 
 
@@ -78,6 +78,7 @@ def _train_own(arguments: argparse.Namespace) -> int:
     from ...training.own_videos import plan_training, train_on_videos
     from ...training.recipes import as_file
 
+    keep_to_free_memory()
     plan = plan_training(
         arguments.what,
         model=arguments.model or DEFAULT_MODEL,
@@ -131,6 +132,7 @@ def _train_recipe(arguments: argparse.Namespace) -> int:
         print(yaml_text(as_file(recipe)), end="")
         return 0
 
+    keep_to_free_memory()
     train = pkgutil.resolve_name(RECIPE_KINDS[recipe.kind].train)
     with _messages_of_the_training():
         trainer = train(recipe, resume=arguments.resume, overwrite=arguments.overwrite)
