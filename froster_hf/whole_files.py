@@ -417,14 +417,16 @@ def write_errors(target: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(f"{target} cannot be written ({reason}). Is the disk full? Nothing of it was left.") from error
 
 
-def bounded_lines(path: str | os.PathLike, most_bytes: int) -> Iterator[bytes]:
+def bounded_lines(path: str | os.PathLike, most_bytes: int, *, start: int = 0) -> Iterator[bytes]:
     """The lines of a file that lines are appended to, with their ends; of one that is longer, its beginning and rest.
 
     Args:
         path: the file.
         most_bytes: of a line, its end not counted; no more is in memory at once.
+        start: the byte that the first one begins with.
     """
     with open(path, "rb") as file:
+        file.seek(start)
         while line := file.readline(most_bytes + 1):
             yield line
 

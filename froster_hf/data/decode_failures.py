@@ -94,8 +94,15 @@ class DecodeFailureLog:
         refuse_irregular(self._file)
         refuse_other_names(self._file)
         holds = is_current or (lambda _: True)
-        self._outdated = {entry for entry in _read_entries(self.folder) if not holds(entry)}
-        self.failures = self._read()
+        # What has been read of each file: each failure would be read again with every one that follows.
+        self._places: dict[Path, _Place] = {}
+        self._outdated: set[DecodeFailure] = set()
+        self.failures: dict[int, DecodeFailure] = {}
+        for entry in _read_entries(self.folder, self._places):
+            if holds(entry):
+                self.failures[entry.row] = entry
+            else:
+                self._outdated.add(entry)
 
     def __len__(self) -> int:
         """Number of distinct videos that failed, in all processes of the run as far as this one has read."""
@@ -115,9 +122,11 @@ class DecodeFailureLog:
             file.write("".join(f"\n{json.dumps(failure._asdict())}" for failure in new.values()) + "\n")
         for failure in new.values():
             logger.warning("Cannot decode video %d, %s", failure.row, failure)
-        self.failures = {**self._read(), **new}
+        others = _read_entries(self.folder, self._places)
+        self.failures.update((entry.row, entry) for entry in others if entry not in self._outdated)
+        self.failures.update(new)
         if len(self) > self.max_share * self.num_videos:
-            listed = "\n".join(f"  {failure}" for failure in list(self.failures.values())[:MAX_LISTED])
+            listed = "\n".join(f"  {failure}" for _, failure in sorted(self.failures.items())[:MAX_LISTED])
             raise TooManyDecodeFailures(
                 f"{len(self)} of {self.num_videos} videos cannot be decoded, more than the allowed share of "
                 f"{self.max_share} (max_undecodable_share). Mend or leave out these, or raise the share. All are in "
@@ -125,25 +134,32 @@ class DecodeFailureLog:
                 f"starts again:\n{listed}"
             )
 
-    def _read(self) -> dict[int, DecodeFailure]:
-        return _by_row(entry for entry in _read_entries(self.folder) if entry not in self._outdated)
+
+class _Place(NamedTuple):
+    """How much of a file has been read."""
+
+    num_bytes: int = 0
+    num_lines: int = 0
 
 
 def read_decode_failures(folder: str | os.PathLike) -> dict[int, DecodeFailure]:
     """Distinct failures of a run by row, from every process's file; torn lines are passed over."""
-    return _by_row(_read_entries(folder))
+    return dict(sorted((entry.row, entry) for entry in _read_entries(folder, {})))
 
 
-def _by_row(entries: Iterable[DecodeFailure]) -> dict[int, DecodeFailure]:
-    return dict(sorted((entry.row, entry) for entry in entries))
-
-
-def _read_entries(folder: str | os.PathLike) -> Iterator[DecodeFailure]:
+def _read_entries(folder: str | os.PathLike, places: dict[Path, _Place]) -> Iterator[DecodeFailure]:
+    """The entries behind the places, which move on behind all lines that have an end."""
     num_bytes = num_lines = 0
     for file in sorted(Path(folder).glob(_FILES)):
         refuse_irregular(file)
-        for line in bounded_lines(file, MAX_LINE_BYTES):
+        begin = places.get(file, _Place())
+        before = _Place(num_bytes, num_lines)
+        num_bytes, num_lines = num_bytes + begin.num_bytes, num_lines + begin.num_lines
+        for line in bounded_lines(file, MAX_LINE_BYTES, start=begin.num_bytes):
             num_bytes, num_lines = num_bytes + len(line), num_lines + 1
+            # Another process may be about to write the rest.
+            if line.endswith(b"\n") or len(line) > MAX_LINE_BYTES:
+                places[file] = _Place(num_bytes - before.num_bytes, num_lines - before.num_lines)
             if num_bytes > MAX_BYTES or num_lines > MAX_LINES:
                 raise ValueError(
                     f"{printable(str(file))} and the files of failures before it have more than {MAX_BYTES:,} bytes "

@@ -108,10 +108,10 @@ def hold_out(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:
     ]
     ranks = [blake2b("/".join(parts[-2:]).encode(errors="replace"), digest_size=8).digest() for parts in names]
     held: list[int] = []
-    for label in np.unique(labels[labels >= 0]):
-        rows = sorted(np.flatnonzero(labels == label).tolist(), key=lambda row: ranks[row])
+    for own in _rows_of_labels(labels, len(label_names(dataset))):
+        rows = sorted(own.tolist(), key=lambda row: ranks[row])
         if len(rows) > 1:
-            held += rows[: int(np.clip(round(share * len(rows)), 1, len(rows) - 1))]
+            held += rows[: min(max(round(share * len(rows)), 1), len(rows) - 1)]
     if not held:
         raise ValueError("No class has two videos, so none can be held out. Give videos to measure on.")
     kept = np.setdiff1d(np.arange(len(dataset)), held)
@@ -139,12 +139,17 @@ def sample_shots(dataset: Dataset, shots: int, *, seed: int) -> Dataset:
             f"{len(short)} classes have fewer than {shots} clips: {dict(list(short.items())[:5])}. Take fewer shots."
         )
     chosen = []
-    for index, name in enumerate(names):
-        rows = np.flatnonzero(labels == index)
+    for name, rows in zip(names, _rows_of_labels(labels, len(names))):
         name_seed = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
         generator = np.random.default_rng((seed, name_seed))
         chosen.append(generator.permutation(rows)[:shots])
     return dataset.select(np.sort(np.concatenate(chosen)))
+
+
+def _rows_of_labels(labels: np.ndarray, num_labels: int) -> list[np.ndarray]:
+    """The rows of each of K labels, in order; all labels are looked at once, and not once for each."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.searchsorted(labels[order], np.arange(num_labels + 1)))[1:-1]
 
 
 def _class_counts(dataset: Dataset) -> np.ndarray:

@@ -407,7 +407,8 @@ def keep_descriptions(
     """
     before = processor.label_descriptions, processor.text_pooling
     if descriptions is not None:
-        others = {name: texts for name, texts in (processor.label_descriptions or {}).items() if name not in labels}
+        asked = set(labels)
+        others = {name: texts for name, texts in (processor.label_descriptions or {}).items() if name not in asked}
         processor.label_descriptions = {**others, **descriptions} or None
     if text_pooling is not None:
         processor.text_pooling = text_pooling

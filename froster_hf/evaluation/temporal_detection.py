@@ -34,6 +34,9 @@ PathLike = str | os.PathLike[str]
 # Segments in one video of one label, each of which is compared with those before it, and of all labels.
 MOST_CANDIDATES = 20_000
 MOST_CANDIDATES_OF_ALL = 200_000
+# Kept scores of a video's windows, each of which is compared with each threshold: about a minute. A day of
+# ActivityNet's labels at its settings has a tenth.
+MOST_COMPARED = 2**29
 # Segments that are kept of all videos, until they are compared with the true ones: a share for each video, and of many
 # videos at least so many.
 MOST_KEPT, LEAST_KEPT_OF_A_VIDEO = 2**24, 2000
@@ -297,6 +300,12 @@ def _detect(
             on_segment=_counting(),
             **options,
         )
+        if (compared := timeline.scores.values.numel() * len(protocol.thresholds)) > MOST_COMPARED:
+            raise _TooManyCandidatesError(
+                f"{len(timeline.windows):,} windows of {timeline.scores.values.shape[1]:,} labels and "
+                f"{len(protocol.thresholds)} thresholds are {compared:,} comparisons, more than {MOST_COMPARED:,}. "
+                "Take fewer thresholds, or a longer stride_seconds."
+            )
         count = _counting()
         for threshold in protocol.thresholds:
             for segment in timeline.segments_at(threshold, on_segment=count):
@@ -317,7 +326,7 @@ def _detect(
 
 
 class _TooManyCandidatesError(Exception):
-    """A video has more segments than are compared."""
+    """A video has more segments, or scores, than are compared."""
 
 
 def _counting() -> Callable[[TimelineSegment], None]:

@@ -258,19 +258,32 @@ def smooth_scores(scored: Iterable[ScoredWindow], smoothing_seconds: float) -> I
         The same windows with their smoothed scores, each as soon as the last window of its average has come.
     """
     reach = smoothing_seconds / 2 + 1e-6
-    held: deque[ScoredWindow] = deque()  # what averages to come need
+    # What averages to come need, in two parts, so that each window is added twice, however many an average has: the
+    # older ones with the sum of each and of those behind it, and the newer ones with the sum of all of them.
+    older: deque[tuple[float, torch.Tensor]] = deque()
+    newer: deque[tuple[float, torch.Tensor]] = deque()
+    newer_sum: Any = 0
     waiting: deque[tuple[float, float]] = deque()
 
     def average(window: tuple[float, float]) -> ScoredWindow:
-        while _center(held[0][0]) < _center(window) - reach:
-            held.popleft()
-        near = [scores for other, scores in held if _center(other) <= _center(window) + reach]
-        return window, torch.stack(near).double().mean(0).to(near[0].dtype)
+        nonlocal newer_sum
+        while (older or newer)[0][0] < _center(window) - reach:
+            if not older:
+                total: Any = 0
+                while newer:
+                    center, last = newer.pop()
+                    total = total + last.double()
+                    older.appendleft((center, total))
+                newer_sum = 0
+            older.popleft()
+        near = newer_sum + older[0][1] if older else newer_sum
+        return window, (near / (len(older) + len(newer))).to(scores.dtype)
 
     for window, scores in scored:
         while waiting and _center(window) > _center(waiting[0]) + reach:
             yield average(waiting.popleft())
-        held.append((window, scores))
+        newer.append((_center(window), scores))
+        newer_sum = newer_sum + scores.double()
         waiting.append(window)
     while waiting:
         yield average(waiting.popleft())
@@ -503,13 +516,15 @@ def contrast_segments(
         first = bisect_left(centers, segment.start_seconds)
         behind = bisect_right(centers, segment.end_seconds)
         # The next window on each side always counts, however short the segment is.
-        before = range(max(min(bisect_left(centers, segment.start_seconds - margin), first - 1), 0), first)
-        after = range(behind, min(max(bisect_right(centers, segment.end_seconds + margin), behind + 1), len(centers)))
-        outside = [*before, *after]
-        contrast = None
-        if outside:
-            near = WindowScores(scores.values[outside], scores.indices[outside])
-            contrast = segment.score - float(near.of(index[segment.label]).mean())
+        before = slice(max(min(bisect_left(centers, segment.start_seconds - margin), first - 1), 0), first)
+        after = slice(behind, max(bisect_right(centers, segment.end_seconds + margin), behind + 1))
+        outside = torch.cat(
+            [
+                WindowScores(scores.values[near], scores.indices[near]).of(index[segment.label])
+                for near in (before, after)
+            ]
+        )
+        contrast = segment.score - float(outside.mean()) if len(outside) else None
         found.append(replace(segment, contrast=contrast))
     return found
 

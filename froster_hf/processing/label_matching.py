@@ -76,7 +76,8 @@ def match_labels(
     given = [name for name, _ in pairs]
     found = shared_labels(given, wanted)
     missing = [name for name in wanted if name not in found]
-    rest = [] if allow_more else [name for name in given if name not in found.values()]
+    matched = set(found.values())
+    rest = [] if allow_more else [name for name in given if name not in matched]
     if missing or rest:
         raise ValueError(_mismatch(missing, rest, labels_from, names_from))
     position_of = {name: position for position, name in enumerate(given)}

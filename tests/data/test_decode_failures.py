@@ -42,6 +42,25 @@ def test_a_restart_and_another_rank_go_on_counting(tmp_path):
     assert sorted(other.failures) == [1, 2, 3]
 
 
+def test_a_failure_is_read_once_and_not_again_with_every_one_that_follows(tmp_path, monkeypatch):
+    logs = [DecodeFailureLog(tmp_path, num_videos=1000, rank=rank, max_share=1) for rank in range(2)]
+    read = []
+    monkeypatch.setattr(decode_failures.json, "loads", lambda line, real=json.loads: read.append(line) or real(line))
+    for row in range(100):
+        logs[row % 2].record([failure(row)])
+    # An end of a line of its own stands before each.
+    assert len(read) <= 2 * 2 * 100
+    # What another process has not written whole is read when it is.
+    with (tmp_path / "decode_failures.2.jsonl").open("a") as file:
+        file.write(json.dumps(failure(500)._asdict())[:-9])
+        file.flush()
+        logs[0].record([failure(101)])
+        file.write(json.dumps(failure(500)._asdict())[-9:] + "\n")
+        file.flush()
+        logs[0].record([failure(102)])
+    assert sorted(logs[0].failures) == [*range(100), 101, 102, 500]
+
+
 def test_a_torn_line_loses_only_itself(tmp_path):
     log = DecodeFailureLog(tmp_path, num_videos=100)
     log.record([failure(1)])

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from froster_hf.data import base_and_novel_labels, keep_labels, sample_shots
+from froster_hf.data import base_and_novel_labels, keep_labels, label_splits, sample_shots
 from froster_hf.data.label_splits import hold_out
 from froster_hf.data.video_table import ListedClip, label_array, video_table, with_labels
 
@@ -85,6 +85,18 @@ def test_videos_without_a_label_are_of_no_class():
     train, held = hold_out(dataset, 0.5)
     assert -1 in label_array(train)
     assert -1 not in label_array(held)
+
+
+def test_labels_are_looked_at_once_and_not_once_for_each_class(monkeypatch):
+    dataset = table({f"class {number}": 2 for number in range(300)})
+    # The rows of each class are those that a search for it finds.
+    found = label_splits._rows_of_labels(label_array(dataset), 300)
+    assert [rows.tolist() for rows in found] == [
+        np.flatnonzero(label_array(dataset) == n).tolist() for n in range(300)
+    ]
+    monkeypatch.setattr(np, "flatnonzero", None)
+    assert len(sample_shots(dataset, 1, seed=0)) == 300
+    assert list(map(len, hold_out(dataset, 0.5))) == [300, 300]
 
 
 def test_a_class_with_too_few_clips_is_named():

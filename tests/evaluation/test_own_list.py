@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import time
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from froster_hf.data.video_table import label_matrix, label_names, video_feature
 from froster_hf.evaluation import MultiLabelPrecision, evaluate_videos, own_list
 from froster_hf.evaluation.evaluating import prepare_folder, put_in_place
 from froster_hf.evaluation.metrics import METRICS, Metric, average_precisions, compute, f1_score, paired_intervals
-from froster_hf.evaluation.own_list import confusions, save_variant
+from froster_hf.evaluation.own_list import confusions, keep_descriptions, save_variant
 from froster_hf.evaluation.plots import plot_confusion
 from froster_hf.evaluation.protocols import Part, evaluate_scores
 from froster_hf.evaluation.report import cell, write_result
@@ -479,3 +481,12 @@ def test_the_folder_at_work_has_a_name(videos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "mine")
     assert main(["evaluate", ".", "--model", "small"]) == 0
     assert (tmp_path / "mine/runs/evaluate-mine/result.json").exists()
+
+
+def test_descriptions_of_a_checkpoint_are_not_looked_for_one_by_one():
+    processor = SimpleNamespace(
+        label_descriptions={f"other {number}": "text" for number in range(50_000)}, text_pooling="mean"
+    )
+    begun = time.process_time()
+    assert not keep_descriptions(processor, [f"label {number}" for number in range(50_000)], {}, None)
+    assert time.process_time() - begun < 4  # of fifteen, where each is compared with all labels

@@ -316,6 +316,7 @@ def test_a_long_reason_why_a_video_cannot_be_read_is_cut(tmp_path):
     [
         ("MOST_CANDIDATES", r"more than 0 segments of '\w+' are"),
         ("MOST_CANDIDATES_OF_ALL", "more than 0 .* all labels"),
+        ("MOST_COMPARED", r"\d+ windows of 2 labels and \d thresholds are \d+ comparisons, more than 0\."),
     ],
 )
 def test_a_video_with_more_candidates_than_are_compared_is_named_and_ends_no_evaluation(

@@ -532,6 +532,21 @@ def test_smoothing_holds_only_the_windows_that_it_averages():
     assert smoothed[50] == 50
 
 
+def test_smoothing_adds_each_window_twice_however_many_an_average_has(monkeypatch):
+    torch.manual_seed(0)
+    windows = plan_windows(3000.0, 4.0, 2.0)
+    scores = torch.rand(len(windows), 3) ** 8
+    added = []
+    monkeypatch.setattr(
+        torch.Tensor, "double", lambda row, real=torch.Tensor.double: added.append(row.numel()) or real(row)
+    )
+    smoothed = smooth(scores, windows, 400.0)
+    monkeypatch.undo()
+    assert sum(added) <= 2 * scores.numel()
+    expected = [scores[max(place - 100, 0) : place + 101].double().mean(0).float() for place in range(len(windows))]
+    torch.testing.assert_close(smoothed, torch.stack(expected), rtol=1e-7, atol=0)
+
+
 def test_a_segment_is_given_out_as_soon_as_nothing_can_change_it():
     windows = plan_windows(20, 4, 2)
     finder = SegmentFinder(["a", "b"], min_segment_seconds=3)
