@@ -8,6 +8,7 @@ import contextlib
 import html
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -46,6 +47,32 @@ def one_line(text: str, *, limit: int = LONGEST_MESSAGE) -> str:
 def figure_text(text: str) -> str:
     """Text for matplotlib, which reads what stands between dollar signs as mathematics, or fails to."""
     return printable(text).replace("$", r"\$")
+
+
+@contextlib.contextmanager
+def without_latex() -> Iterator[None]:
+    """Without LaTeX in matplotlib, whatever its settings say: it would do what a label says, such as `\\input`."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.usetex": False}):
+        yield
+
+
+def write_figure(figure: Any, path: str | os.PathLike[str], **options: Any) -> None:
+    """Write a figure of matplotlib's; see `without_latex`.
+
+    Args:
+        figure: the figure.
+        path: the file.
+        options: of `Figure.savefig`.
+    """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_usetex(False)
+    # Further texts, of ticks, are made as it is drawn.
+    with without_latex():
+        figure.savefig(path, **options)
 
 
 def html_text(text: str) -> str:

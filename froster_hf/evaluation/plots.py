@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..extras import how_to_install, import_extra, is_installed
-from ..printing import figure_text, get_logger
+from ..printing import figure_text, get_logger, without_latex, write_figure
 from ..whole_files import make_folder, written_whole
 
 logger = get_logger(__name__)
@@ -115,7 +115,8 @@ def plot_base_novel(
     with np.errstate(invalid="ignore", divide="ignore"):
         harmonic = np.nan_to_num(2 * base * novel / (base + novel))
     lines = axes.contour(base, novel, harmonic, levels=8, colors="#CCCCCC", linewidths=0.8)
-    axes.clabel(lines, fmt="HM %.0f", fontsize=7)
+    with without_latex():  # It measures its texts at once.
+        axes.clabel(lines, fmt="HM %.0f", fontsize=7)
     for name, (x, y, *_) in published.items():
         axes.scatter(x, y, color=GRAY, s=30)
         axes.annotate(
@@ -169,5 +170,5 @@ def save_figure(figure: Any, path: str | os.PathLike, *, overwrite: bool = True)
     make_folder(path.parent)
     # Without the time of day in it, the same numbers give the same file.
     with written_whole(path, overwrite=overwrite) as part:
-        figure.savefig(part, dpi=130, metadata={"Software": None})
+        write_figure(figure, part, dpi=130, metadata={"Software": None})
     return path

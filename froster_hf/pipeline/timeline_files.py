@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..extras import import_extra
-from ..printing import figure_text, json_text, printable
+from ..printing import figure_text, json_text, printable, write_figure
 from ..whole_files import written_whole
 from .timeline_froster import Timeline, TimelineSegment
 
@@ -177,7 +177,7 @@ def write_png(timeline: Timeline, path: Path) -> None:
     segments_axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda seconds, _: short_clock(seconds)))
     clock = "hours:minutes:seconds" if end >= 3600 else "minutes:seconds"
     segments_axis.set_xlabel(f"{clock}\n{_plain(timeline.compared_with)}" if timeline.compared_with else clock)
-    figure.savefig(path, dpi=100)
+    write_figure(figure, path, dpi=100)
 
 
 def _leading_labels(timeline: Timeline) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Pictures of results: of any names, and the same numbers give the same file."""
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.texmanager import TexManager
 from scipy.sparse import coo_array
 
 from froster_hf.evaluation.plots import plot_base_novel, plot_class_accuracies, plot_confusion, plot_similarity_gain
@@ -10,8 +12,7 @@ from froster_hf.evaluation.plots import plot_base_novel, plot_class_accuracies, 
 HOSTILE = [r"win $\frac{1$ or $100", "_hidden", "\x1b]0;title\x07\nline", "<b>bold</b>", "骑" * 50]
 
 
-@pytest.mark.filterwarnings("ignore:Glyph:UserWarning")
-@pytest.mark.parametrize(
+plots_of_hostile_names = pytest.mark.parametrize(
     "plot",
     [
         lambda path: plot_confusion(coo_array(np.eye(5)), HOSTILE, path, title=HOSTILE[0]),
@@ -31,9 +32,22 @@ HOSTILE = [r"win $\frac{1$ or $100", "_hidden", "\x1b]0;title\x07\nline", "<b>bo
     ],
     ids=["confusion", "large confusion", "classes", "base and novel", "similarity"],
 )
+
+
+@pytest.mark.filterwarnings("ignore:Glyph:UserWarning")
+@plots_of_hostile_names
 def test_names_are_drawn_as_they_are_and_never_as_mathematics(plot, tmp_path):
     plot(tmp_path / "plots" / "a.png")
     plot(tmp_path / "plots" / "b.png")
     files = sorted((tmp_path / "plots").iterdir())
     assert [file.name for file in files] == ["a.png", "b.png"]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:Glyph:UserWarning")
+@plots_of_hostile_names
+def test_no_name_is_read_by_latex_whatever_the_settings_of_matplotlib_say(plot, tmp_path, monkeypatch):
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    monkeypatch.setattr(TexManager, "make_dvi", None)
+    plot(tmp_path / "a.png")
+    assert matplotlib.rcParams["text.usetex"]

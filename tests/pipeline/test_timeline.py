@@ -8,11 +8,13 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby, pairwise
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.texmanager import TexManager
 from PIL import Image
 from transformers import pipeline
 
@@ -413,7 +415,9 @@ def test_labels_with_markup_are_text_in_players(timeline, tmp_path):
     assert shown[1][3:] == ["&lt;b&gt;bold&lt;/b&gt; {\\an8} 00:00:01,000 -&gt; 00:00:02,000"]
 
 
-def test_the_plot_shows_frames_scores_and_segments(timeline, tmp_path):
+def test_the_plot_shows_frames_scores_and_segments(timeline, tmp_path, monkeypatch):
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)  # LaTeX would do what a label says.
+    monkeypatch.setattr(TexManager, "make_dvi", None)
     write_timeline(timeline, tmp_path / "t.png")
     with Image.open(tmp_path / "t.png") as image:
         assert image.size == (1200, 500)
