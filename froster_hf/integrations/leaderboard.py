@@ -14,6 +14,7 @@ from mteb.models import ModelMeta
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ScoringFunction
 
+from ..checkpoint_loading import checkpoint_path, current_commit
 from ..video.columns import without_video_decoding
 from .batches import EmbedVideos
 
@@ -33,13 +34,14 @@ class FrosterEncoder(AbsEncoder):
             Open-VCLIP's release [`KINETICS_400_TASKS`]; an empty list for none, `None` for "not known". They mark
             results that are not zero-shot.
         name: `organization/name` for the results; the checkpoint's own where it is a name on the Hub.
-        revision: revision of the checkpoint; part of the results' folder.
+        revision: revision of the checkpoint; part of the results' folder. Of a name on the Hub, its main one.
         license: license of the weights, such as `cc-by-nc-sa-4.0`.
         device: such as `cuda:0`; by default the first accelerator.
         batch_size: videos that go through the model together.
 
     Raises:
-        ValueError: the checkpoint is a folder and has no `name` of the form that MTEB takes.
+        ValueError: the checkpoint is a folder and has no `name` of the form that MTEB takes; or it is a name on the
+            Hub, and its main revision, which is measured, is not `revision`.
     """
 
     def __init__(
@@ -58,6 +60,13 @@ class FrosterEncoder(AbsEncoder):
         if name is None or name.count("/") != 1:
             raise ValueError(
                 f"`name` is {name!r}; MTEB takes 'organization/name'. Give it for a checkpoint in a folder."
+            )
+        path = checkpoint_path(checkpoint)
+        is_named = revision is not None and not os.path.exists(path)
+        if is_named and current_commit(path, revision) != current_commit(path, None):
+            raise ValueError(
+                f"`revision` is {revision!r}, but the main revision of {path!r} would be measured. Fetch the one "
+                f"that is named (`huggingface_hub.snapshot_download`), and give its folder with `name={name!r}`."
             )
         # Known before a model is loaded, so that a long run does not end with a wrong option.
         trained_on = None if training_datasets is None else set(training_datasets)

@@ -4,6 +4,7 @@ import functools
 import importlib
 import re
 import runpy
+import shutil
 import sys
 
 import datasets
@@ -114,6 +115,19 @@ def test_a_video_that_cannot_be_read_is_named(encoder, videos):
 def test_a_folder_needs_a_name(exported):
     with pytest.raises(ValueError, match="organization/name"):
         FrosterEncoder(exported, training_datasets=None)
+
+
+def test_results_are_filed_under_the_revision_that_is_measured(exported, tmp_path, monkeypatch):
+    cache = tmp_path / "models--owner--froster"
+    for name, letter in {"main": "a", "v2": "b"}.items():
+        shutil.copytree(exported, cache / "snapshots" / (letter * 40))
+        (cache / "refs").mkdir(exist_ok=True)
+        (cache / "refs" / name).write_text(letter * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    encoder = FrosterEncoder("owner/froster", revision="a" * 40, training_datasets=None, device="cpu")
+    assert encoder.mteb_model_meta.revision == "a" * 40
+    with pytest.raises(ValueError, match="but the main revision of 'owner/froster' would be measured"):
+        FrosterEncoder("owner/froster", revision="v2", training_datasets=None, device="cpu")
 
 
 def test_the_example_measures_on_tasks_that_the_library_has(exported, tmp_path, monkeypatch, capsys):
