@@ -101,20 +101,53 @@ def tower_bytes(tower: Any, num_tokens: float, *, kept_layers: float = 0, number
         number_bytes: bytes of a number.
     """
     width, inner = tower.hidden_size, tower.intermediate_size
-    kept = kept_layers * layer_numbers(tower)
-    # Without a backward pass, of the layer that is computed: what goes past it, and its MLP with its function.
-    return num_tokens * number_bytes * max(kept, 2 * width + 3 * inner)
+    in_one_pass = has_one_pass(tower, number_bytes)
+    # With the gradient of one layer's MLP.
+    kept = kept_layers * layer_numbers(tower, number_bytes) + min(1, kept_layers) * inner
+    # Without a backward pass, of the layer that is computed: what goes past it, and what its attention or MLP make.
+    return num_tokens * number_bytes * max(kept, 5 * width, 3 * width + (0 if in_one_pass else 2 * inner))
 
 
-def layer_numbers(tower: Any) -> int:
+def forward_bytes(config: Any, *, num_frames: int, num_clips: int, number_bytes: int = FLOAT_BYTES) -> float:
+    """What a model holds on a CPU of clips of which nothing is kept for a backward pass, at least.
+
+    Of those that it computes together, what a block or the pooling makes; of all, the embeddings.
+
+    Args:
+        config: a [`FrosterConfig`].
+        num_frames: of a clip.
+        num_clips: that it is given at once.
+        number_bytes: bytes of a number.
+    """
+    costs, vision = config.costs(num_frames), config.vision_config
+    at_once = min(num_clips, costs.clips_at_once)
+    return max(
+        tower_bytes(vision, at_once * num_frames * frame_tokens(vision), number_bytes=number_bytes),
+        float(at_once) * number_bytes * costs.held_numbers(0, is_trained=False),
+        2.0 * num_clips * number_bytes * costs.embed_numbers,
+    )
+
+
+def layer_numbers(tower: Any, number_bytes: int = FLOAT_BYTES) -> int:
     """Numbers that a layer holds of a token for the backward pass.
 
     What its norms, its attention and its MLP read, the queries, keys and values, and what is in the MLP.
 
     Args:
         tower: its configuration.
+        number_bytes: bytes of a number.
     """
-    return 8 * tower.hidden_size + 2 * tower.intermediate_size
+    return 8 * tower.hidden_size + (1 if has_one_pass(tower, number_bytes) else 2) * tower.intermediate_size
+
+
+def has_one_pass(tower: Any, number_bytes: int) -> bool:
+    """Whether its MLPs are computed in one pass, which goes without its function's own tensor.
+
+    Args:
+        tower: its configuration.
+        number_bytes: bytes of a number.
+    """
+    return tower.hidden_act == "quick_gelu" and number_bytes == FLOAT_BYTES
 
 
 def frame_tokens(tower: Any) -> int:

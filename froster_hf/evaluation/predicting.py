@@ -41,7 +41,7 @@ from transformers.utils.logging import tqdm
 from ..data.clips import EvaluationClips, collate_clips
 from ..data.video_table import label_names, pixel_options, table_fingerprint
 from ..fingerprints import architecture_of, model_fingerprint
-from ..machine_memory import frame_tokens, tower_bytes
+from ..machine_memory import forward_bytes
 from ..pipeline.pipeline_froster import take_ahead
 from ..pipeline.scoring_froster import whole_number
 from ..printing import get_logger, one_line, printable
@@ -544,17 +544,20 @@ def _predict(
         video_options=video_options,
     )
     backbone: Any = getattr(model, "froster", model)
-    vision = backbone.config.vision_config
     costs = backbone.config.costs(clips.frames_per_video // clips.num_clips)
     costs.check(num_clips=clips.num_clips)
     batch_size = min(speed.batch_size, costs.videos_at_once(clips.num_clips))
-    num_tokens = min(batch_size, len(table)) * clips.frames_per_video * frame_tokens(vision)
     number_bytes = getattr(torch, speed.precision).itemsize
     clips.refuse_beyond_memory(
         batch_size=batch_size,
         # A thread reads one batch ahead, each worker two.
         num_batches=1 + (2 * speed.num_workers or 1),
-        model_bytes=tower_bytes(vision, num_tokens, number_bytes=number_bytes)
+        model_bytes=forward_bytes(
+            backbone.config,
+            num_frames=clips.frames_per_video // clips.num_clips,
+            num_clips=min(batch_size, len(table)) * clips.num_clips,
+            number_bytes=number_bytes,
+        )
         if accelerator.device.type == "cpu"
         else 0,
         advice="Lower the frames, views or crops, or compute fewer videos at once (`batch_size`, --batch-size).",

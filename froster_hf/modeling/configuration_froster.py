@@ -796,6 +796,45 @@ class Costs:
             kept += config.pooling_num_layers * tensors
         return kept
 
+    def held_numbers(self, num_layers: float, *, is_trained: bool) -> float:
+        """Numbers that are held of the clip at once, at least, beside those that the blocks of any CLIP hold.
+
+        By the temporal module and the pooling, by dropout, and as embeddings.
+
+        Args:
+            num_layers: blocks of the vision tower that keep theirs for a backward pass.
+            is_trained: whether these, or the pooling, do; else all that counts is what is there at one time.
+        """
+        config, vision = self.config, self.config.vision_config
+        module, pooling = config.temporal_entries
+        embeds, further, scores = pooling.kept
+        pooling_layers, pooling_scores = 1, 0
+        if "pooling_num_layers" in pooling.fields:
+            pooling_layers, pooling_scores = config.pooling_num_layers, self._pooling_scores
+        # Beside the tokens of each frame, those that sum up the clip.
+        biased = vision.hidden_size + BIAS_CHANNELS * vision.num_attention_heads
+        context = min(NUM_CONTEXT_TOKENS, int(self.num_frames * patches_of(vision) * SEED_SHARE))
+        laid_out = module.hands_on * self.num_frames * context * biased
+        if not is_trained:
+            # The embeddings as projected, and of unit length.
+            return max(2 * laid_out, pooling_scores, 2 * self.embed_numbers)
+        adapters = 0
+        if module.adapter_divisor is not None:
+            adapter_size = config.adapter_size or vision.hidden_size // module.adapter_divisor
+            adapters = module.adapter_tensors * self.num_tokens * adapter_size
+        dropped = 2 * self.attention_scores / vision.num_hidden_layers if vision.attention_dropout else 0
+        # The last block may be computed for a token of each frame alone.
+        of_block = adapters + max(2 * laid_out, dropped)
+        held = max(0, num_layers - 1) * of_block + min(1, num_layers) * self.window_numbers
+        held += pooling_layers * (self.num_frames * further + embeds * self.embed_numbers + scores * pooling_scores)
+        return held + 5 * self.embed_numbers
+
+    @property
+    def embed_numbers(self) -> int:
+        """Numbers of the embeddings of the clip's frames, or of its one."""
+        is_one = self.config.temporal_entries[0].place == "embeddings"
+        return (1 if is_one else self.num_frames) * self.config.projection_dim
+
     @property
     def window_numbers(self) -> int:
         """Numbers that a block's keys and values take where they are written out: all frames around, of each frame.
@@ -817,12 +856,18 @@ class Costs:
         return SCORE_TENSORS * num_layers * text.num_attention_heads * num_pairs if text.attention_dropout else 0
 
     def videos_at_once(self, num_clips: int) -> int:
-        """Videos whose clips are read together, so that they have the pixel values that one video's may have.
+        """Videos whose clips are read together, so that they have the pixel values and embeddings that one's may have.
 
         Args:
             num_clips: clips of a video.
         """
-        return max(1, self._most_pixels // (num_clips * self._pixel_values))
+        return max(
+            1,
+            min(
+                self._most_pixels // (num_clips * self._pixel_values),
+                self._most_numbers // (num_clips * self.num_frames * self.config.projection_dim),
+            ),
+        )
 
     @property
     def most_kept(self) -> int:

@@ -114,6 +114,7 @@ class TemporalModuleEntry:
         starts_as_backbone: whether a new model gives a single frame, without neighbors, the backbone's own embedding.
         position_embeddings: those of them that are learned positions, which do not decay.
         adapter_divisor: where it has adapters: the published width of their bottleneck is the tower's by this.
+        adapter_tensors: tensors of that width that a block keeps of its tokens for a backward pass, at least.
         recorded: whether all that it carries between frames passes through the attention weights that a model returns.
         hands_on: whether blocks leave something for the block behind them, in a dictionary of the call's own, the
             keyword `handed_on`.
@@ -132,6 +133,7 @@ class TemporalModuleEntry:
     starts_as_backbone: bool = True
     position_embeddings: tuple[str, ...] = ()
     adapter_divisor: int | None = None
+    adapter_tensors: int = 0
     recorded: bool = True
     hands_on: bool = False
     loops_over_frames: bool = False
@@ -168,6 +170,8 @@ class TemporalPoolingEntry:
         fields: further fields of [`FrosterConfig`] that it reads; with `num_frames` among them, its parameters are
             tied to that number of frames.
         layers: name of its list of layers, `pooling_num_layers` long, if it has one.
+        kept: what each of its layers keeps for a backward pass, at least: embeddings and further numbers of each
+            frame, and scores of each pair of frames and head.
         loops_over_frames: whether an exported graph holds the loop over the frames unrolled, for one number of them.
     """
 
@@ -179,6 +183,7 @@ class TemporalPoolingEntry:
     has_parameters: bool = True
     fields: tuple[str, ...] = ()
     layers: str | None = None
+    kept: tuple[int, int, int] = (0, 0, 0)
     loops_over_frames: bool = False
 
     @property
@@ -308,6 +313,7 @@ TEMPORAL_MODULES: dict[str, TemporalModuleEntry] = {
         own_parameters=("st_adapter",),
         zero_start=("up_proj",),
         adapter_divisor=2,
+        adapter_tensors=2,
         recorded=False,
     ),
     "motion_adapter": TemporalModuleEntry(
@@ -321,6 +327,7 @@ TEMPORAL_MODULES: dict[str, TemporalModuleEntry] = {
         own_parameters=("motion_adapter",),
         zero_start=("up_proj",),
         adapter_divisor=4,
+        adapter_tensors=5,
         recorded=False,
     ),
     "aim": TemporalModuleEntry(
@@ -334,6 +341,7 @@ TEMPORAL_MODULES: dict[str, TemporalModuleEntry] = {
         own_parameters=("temporal_adapter", "spatial_adapter", "mlp_adapter"),
         zero_start=("up_proj",),
         adapter_divisor=4,
+        adapter_tensors=6,
         recorded=False,
     ),
     "adaptformer": TemporalModuleEntry(
@@ -347,6 +355,7 @@ TEMPORAL_MODULES: dict[str, TemporalModuleEntry] = {
         own_parameters=("mlp_adapter",),
         zero_start=("up_proj",),
         adapter_divisor=4,
+        adapter_tensors=2,
     ),
     "joint": TemporalModuleEntry(
         description="all patches of all frames in one sequence, with learned times",
@@ -395,6 +404,7 @@ TEMPORAL_POOLINGS: dict[str, TemporalPoolingEntry] = {
         description="an LSTM over the frames, added to its input, then the mean",
         source="ActionCLIP",
         implementation="LSTMPooling",
+        kept=(12, 0, 0),
         loops_over_frames=True,
     ),
     "conv1d": TemporalPoolingEntry(
@@ -408,6 +418,7 @@ TEMPORAL_POOLINGS: dict[str, TemporalPoolingEntry] = {
         implementation="TransformerPooling",
         fields=("pooling_num_layers", "pooling_num_heads"),
         layers="layers",
+        kept=(12, 0, 1),
     ),
     "transformer_cls": TemporalPoolingEntry(
         description="transformer layers over a class token and the frames; the class token is the video",
@@ -415,6 +426,8 @@ TEMPORAL_POOLINGS: dict[str, TemporalPoolingEntry] = {
         implementation="TransformerClassTokenPooling",
         fields=("num_frames", "pooling_num_layers", "pooling_num_heads"),
         layers="encoder.layers",
+        # Its MLPs have 2048 numbers whatever the embedding's width; dropout keeps its own.
+        kept=(6, 3 * 2048, 3),
     ),
     "specialization": TemporalPoolingEntry(
         description="the mean of the normalized frame embeddings and a linear map of it, which starts at zero",

@@ -13,9 +13,18 @@ import torch
 from transformers import TrainingArguments
 
 from ..data.clips import EvaluationClips, TrainingClips
-from ..machine_memory import FLOAT_BYTES, frame_tokens, layer_numbers, refuse_beyond_memory, tower_bytes
+from ..machine_memory import (
+    FLOAT_BYTES,
+    forward_bytes,
+    frame_tokens,
+    has_one_pass,
+    layer_numbers,
+    refuse_beyond_memory,
+    tower_bytes,
+)
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from .arguments import FrosterTrainingArguments
+from .distillation import DISTILLATIONS
 from .prompts import LabelTexts
 from .teacher import FrozenTeacher
 
@@ -23,8 +32,9 @@ from .teacher import FrozenTeacher
 # one takes it a minute and a half at 50 gigaflops. A batch of 256 clips of 8 frames has 10^12 in ViT-B/16.
 MOST_MULTIPLICATIONS = 2**41
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
-# Numbers of a clip's score for a text: itself, its logarithm, which a backward pass reads, and its gradient.
-SCORE_NUMBERS = 3
+# Numbers of a clip's score for a text: itself, its logarithm, which a backward pass reads, and its gradient. With the
+# batch's own texts, both ways, and what it should be.
+SCORE_NUMBERS, BATCH_SCORE_NUMBERS = 3, 6
 
 
 def refuse_training_beyond_memory(
@@ -102,8 +112,21 @@ def refuse_training_beyond_memory(
             products["texts"] = num_texts * max(mlp, attended)
         _refuse_endless_products(products)
     number_bytes = 2 if args.bf16 or args.fp16 else FLOAT_BYTES
-    model_bytes = num_videos * float(num_scored) * SCORE_NUMBERS * FLOAT_BYTES if is_trained else 0.0
-    model_bytes += min(1, vision_layers) * num_videos * costs.window_numbers * float(number_bytes)
+    model_bytes = 0.0
+    if is_trained:
+        score_numbers = BATCH_SCORE_NUMBERS if args.objective == "symmetric_kl" else SCORE_NUMBERS
+        if teacher is not None:
+            form = DISTILLATIONS[args.distillation]
+            score_numbers += form.score_numbers
+            if args.distillation_target != "text":
+                num_shown = 1 if form.takes_any_frames else clips.frames_per_video
+                model_bytes += _teacher_bytes(teacher, num_frames=num_shown, num_videos=num_videos)
+        model_bytes += num_videos * float(num_scored) * score_numbers * FLOAT_BYTES
+    whole_layers = _kept_layers(model, "vision_model", vision, args, share=1)
+    pools = any(entry.requires_grad for name, entry in model.named_parameters() if "temporal_pooling" in name)
+    held = costs.held_numbers(whole_layers, is_trained=is_trained and (whole_layers > 0 or pools))
+    model_bytes += num_videos * held * number_bytes
+    model_bytes += 0.5 * kept_of_texts * number_bytes
     for tower, num_tokens, kept_layers in (
         (vision, num_frames * frame_tokens(vision), vision_layers),
         (text, num_texts * float(lengths.mean()), text_layers),
@@ -184,7 +207,6 @@ def refuse_evaluation_beyond_memory(
     Raises:
         ValueError: names the numbers, what they take at least, and what there is or what a model of this size takes.
     """
-    vision: Any = model.config.vision_config
     for part in clips.values() if isinstance(clips, Mapping) else [clips]:
         if isinstance(part, EvaluationClips):
             model.config.costs(part.frames_per_video // part.num_clips).check(num_clips=part.num_clips)
@@ -206,13 +228,17 @@ def refuse_evaluation_beyond_memory(
                     "measured,",
                     advice="Evaluate on fewer videos or labels, or set `prediction_loss_only`.",
                 )
-            num_tokens = min(args.eval_batch_size, len(part)) * part.frames_per_video * frame_tokens(vision)
             in_half = args.bf16 or args.fp16 or args.bf16_full_eval or args.fp16_full_eval
             number_bytes = 2 if in_half else FLOAT_BYTES
             part.refuse_beyond_memory(
                 batch_size=args.eval_batch_size,
                 num_batches=1 + num_ahead(args),
-                model_bytes=tower_bytes(vision, num_tokens, number_bytes=number_bytes)
+                model_bytes=forward_bytes(
+                    model.config,
+                    num_frames=part.frames_per_video // part.num_clips,
+                    num_clips=min(args.eval_batch_size, len(part)) * part.num_clips,
+                    number_bytes=number_bytes,
+                )
                 if args.device.type == "cpu"
                 else 0,
                 advice="Lower `per_device_eval_batch_size` (videos at once), frames and views in "
@@ -225,10 +251,37 @@ def num_ahead(args: TrainingArguments) -> int:
     return args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2)
 
 
-def _kept_layers(model: FrosterForVideoClassification, name: str, tower: Any, args: FrosterTrainingArguments) -> float:
+def _teacher_bytes(teacher: FrozenTeacher, *, num_frames: int, num_videos: int) -> float:
+    """What a teacher takes of the clips of a step, at least: of those that it computes together, and their embeddings.
+
+    The latter stay, with what of the student's is compared with them.
+    """
+    number_bytes = min(teacher.dtype.itemsize, teacher.frames_dtype.itemsize)
+    return max(
+        forward_bytes(teacher.model.config, num_frames=num_frames, num_clips=num_videos, number_bytes=number_bytes),
+        2.5 * num_videos * num_frames * teacher.embed_width * FLOAT_BYTES,
+    )
+
+
+def _kept_layers(
+    model: FrosterForVideoClassification,
+    name: str,
+    tower: Any,
+    args: FrosterTrainingArguments,
+    *,
+    share: float | None = None,
+) -> float:
     """Layers of a tower whose activations are held for the backward pass, at least: none below what is trained.
 
-    What is multiplied with weights that are not trained is not held, which is less than half.
+    What is multiplied with weights that are not trained is not held, which is less than half; less than an eighth
+    where an MLP has one pass, which holds what it reads.
+
+    Args:
+        model: with what is trained of it chosen.
+        name: of the tower in it.
+        tower: its configuration.
+        args: arguments of the training.
+        share: what is held of a layer; by default less than all, where some of the tower is not trained.
     """
     entries = [(own, entry) for own, entry in model.named_parameters() if name in own.split(".")]
     # A tower names its parts in the order in which it computes them: what stands before the layers goes through all.
@@ -239,7 +292,10 @@ def _kept_layers(model: FrosterForVideoClassification, name: str, tower: Any, ar
         if entry.requires_grad:
             first = min(first, int(found[1]) if found else num_layers * is_behind)
     num_kept = num_layers - first
-    share = 1 if all(entry.requires_grad for _, entry in entries) else 0.5
+    if share is None:
+        number_bytes = 2 if args.bf16 or args.fp16 else FLOAT_BYTES
+        of_frozen = 0.875 if has_one_pass(tower, number_bytes) else 0.5
+        share = 1 if all(entry.requires_grad for _, entry in entries) else of_frozen
     if not args.gradient_checkpointing or not num_kept:
         return num_kept * share
     keywords: Any = args.gradient_checkpointing_kwargs or {}

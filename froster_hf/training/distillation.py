@@ -108,9 +108,11 @@ class DistillationForm(ABC):
         maps_widths: whether the teacher's embeddings may have another width than the student's.
         targets: what `distillation_target` may be.
         takes_any_frames: whether the student has to take clips of any number of frames.
+        score_numbers: numbers that it holds of each clip and label at once, at least.
     """
 
     about: str
+    score_numbers: int = 0
     maps_widths: bool = False
     targets: tuple[DistillationTarget, ...] = ("both", "video", "text")
     takes_any_frames: bool = False
@@ -212,6 +214,8 @@ class LogitDistillation(Direct):
 
     about = "the scores of the labels, at the temperature D / 200 (the ablation of `relative`)"
     targets = ("both",)
+    # The student's and the teacher's scores, and the logarithms of both.
+    score_numbers = 4
     num_anchors = 200
 
     def losses(self, batch: Batch, targets: Set[str]) -> dict[str, Tensor]:

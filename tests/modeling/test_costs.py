@@ -231,6 +231,11 @@ def test_the_context_of_frames_of_few_patches_is_counted():
         )
 
 
+def test_embeddings_of_many_videos_are_not_computed_together():
+    config = small_config(projection_dim=4096)
+    assert config.costs(64).videos_at_once(2) == 2**26 // (2 * 64 * 4096)
+
+
 def test_in_double_precision_half_as_many_numbers_are_allowed():
     config = small_config()
     single = config.costs(8)
@@ -259,6 +264,36 @@ def test_scores_that_are_kept_for_a_backward_pass_are_counted(without, fields):
     added = kept_by_torch(config) - kept_by_torch(without)
     counted = config.costs(64).kept_numbers(2) - without.costs(64).kept_numbers(2)
     assert 0.9 * added < counted < 12 * added
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temporal_module": "st_adapter", "adapter_size": 256},
+        {"temporal_module": "motion_adapter", "adapter_size": 256},
+        {"temporal_module": "adaptformer", "adapter_size": 256},
+        {"temporal_module": "aim", "adapter_size": 256},
+        {"temporal_module": "context_tokens", "vision": {"image_size": 16}},
+        {"vision": {"image_size": 64, "attention_dropout": 0.1}},
+        {"temporal_pooling": "lstm", "projection_dim": 256},
+        {"temporal_pooling": "transformer", "pooling_num_heads": 16},
+        {"temporal_pooling": "transformer_cls", "pooling_num_heads": 16},
+        {"projection_dim": 1024},
+    ],
+    ids=lambda fields: "-".join(map(str, fields.values())),
+)
+def test_what_a_clip_holds_beside_its_blocks_is_counted(fields):
+    """As torch keeps it, and no more: what is counted is refused where it does not fit into memory."""
+    fields = {"num_frames": 32, "pooling_num_layers": 3} | fields
+    fields["vision"] = {"num_hidden_layers": 4, "patch_size": 4} | fields.get("vision", {})
+    plain = {"temporal_module": "none", "temporal_pooling": "mean", "projection_dim": 16}
+    vision = fields["vision"] | {"attention_dropout": 0.0}
+    config, without = small_config(**fields), small_config(**(fields | plain | {"vision": vision}))
+    added = kept_by_torch(config) - kept_by_torch(without)
+    held, held_without = (entry.costs(32).held_numbers(4, is_trained=True) for entry in (config, without))
+    # Beside what is kept: the gradients of the embeddings.
+    assert 0.3 * added < held - held_without < added + 5 * config.costs(32).embed_numbers
+    assert config.costs(32).held_numbers(0, is_trained=False) < held
 
 
 def test_gradients_of_windows_are_counted_once():

@@ -8,6 +8,7 @@ import torch
 from datasets import ClassLabel
 
 from froster_hf import FrosterConfig, machine_memory
+from froster_hf.data.clips import TrainingClips
 from froster_hf.modeling import configuration_froster
 from froster_hf.modeling.configuration_froster import Costs
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments, batch_memory
@@ -58,6 +59,79 @@ def test_activations_that_are_held_for_the_backward_pass_count_where_they_are_tr
     assert make_trainer(tmp_path, video_table, **fields, trained_parameters="text")
 
 
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ({"temporal_module": "motion_adapter", "adapter_size": 512}, {}),
+        ({"temporal_module": "context_tokens"}, {"trained_parameters": "text"}),
+        ({"temporal_pooling": "transformer_cls", "pooling_num_layers": 2}, {}),
+        ({"temporal_pooling": "lstm", "projection_dim": 512}, {}),
+        ({"projection_dim": 4096}, {"trained_parameters": "text"}),
+    ],
+    ids=["adapter", "context", "transformer_cls", "lstm", "embeddings"],
+)
+def test_what_modules_and_poolings_hold_counts_for_each_video(tmp_path, video_table, monkeypatch, options, fields):
+    model = tiny_model(**({"temporal_module": "none", "num_frames": 64} | options))
+    fields = {"model": model, "distillation": "none", "train_video_options": {"num_frames": 64}, **fields}
+    monkeypatch.setattr(batch_memory, "num_ahead", lambda args: 0)
+    weights = 12 * sum(entry.numel() for entry in model.parameters())
+    # The pixels of a clip have 0.8 MB.
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: weights + 12e6)
+    with pytest.raises(ValueError, match="6 videos at once"):
+        make_trainer(tmp_path, video_table, per_device_train_batch_size=6, **fields)
+    assert make_trainer(tmp_path, video_table, per_device_train_batch_size=1, **fields)
+
+
+def test_embeddings_of_a_wider_teacher_count(tmp_path, video_table, monkeypatch):
+    teacher = FrozenTeacher.from_student(tiny_model(projection_dim=4096))
+    options = {"train_dataset": video_table, "processing_class": tiny_processor(), "teacher": teacher}
+    fields = {"distillation": "projector", "train_video_options": {"num_frames": 64}, "report_to": "none"}
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: 15e6)
+    args = FrosterTrainingArguments(str(tmp_path), use_cpu=True, per_device_train_batch_size=6, **fields)
+    with pytest.raises(ValueError, match="6 videos at once"):
+        FrosterTrainer(tiny_model(), args, **options)
+    for others in ({"distillation_target": "text"}, {"per_device_train_batch_size": 1}):
+        assert FrosterTrainer(tiny_model(), dataclasses.replace(args, **others), **options)
+
+
+def test_embeddings_count_where_they_are_measured(tmp_path, video_table, monkeypatch):
+    """Of clips that are computed one after the other, too."""
+    model = tiny_model(projection_dim=4096)
+    fields = {"model": model, "distillation": "none", "eval_video_options": {"num_frames": 128}}
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: 30e6)
+    with pytest.raises(ValueError, match="6 videos at once"):
+        make_trainer(tmp_path, video_table, per_device_eval_batch_size=6, **fields)
+    assert make_trainer(tmp_path, video_table, **fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"distillation": "logits"}, {"objective": "symmetric_kl", "training_prompts": "random", "distillation": "none"}],
+    ids=lambda fields: fields["distillation"],
+)
+def test_scores_that_a_loss_adds_are_counted(tmp_path, video_table, monkeypatch, fields):
+    counted = []
+    monkeypatch.setattr(TrainingClips, "refuse_beyond_memory", lambda clips, **given: counted.append(given))
+    args = FrosterTrainingArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=6, **fields)
+    plain = dataclasses.replace(args, objective="cross_entropy", distillation="none")
+    clips = TrainingClips(video_table, video_processor=tiny_processor().video_processor, seed=0)
+    teacher = None if fields["distillation"] == "none" else FrozenTeacher.from_student(tiny_model())
+    for num_scored in (1000, 2000):
+        for given, own in ((args, teacher), (plain, None)):
+            refuse_training_beyond_memory(
+                clips,
+                model=tiny_model(),
+                teacher=own,
+                args=given,
+                num_texts=2,
+                text_lengths=torch.full((2,), 5),
+                num_scored=num_scored,
+            )
+    few, few_plain, many, many_plain = (given["model_bytes"] for given in counted)
+    assert many - few == pytest.approx({"logits": 7, "none": 6}[fields["distillation"]] * 6 * 1000 * 4)
+    assert many_plain - few_plain == pytest.approx(3 * 6 * 1000 * 4)
+
+
 def test_clips_of_which_a_model_of_its_size_keeps_too_much_are_refused(tmp_path, video_table, monkeypatch):
     monkeypatch.setattr(Costs, "most_kept", 1000)
     with pytest.raises(ValueError, match=r"Of a clip of 4 frames, .* a model of this size keeps at most 1\.0e\+03\."):
@@ -75,6 +149,8 @@ def test_layers_behind_what_is_trained_count_wherever_it_stands(tmp_path, video_
     for name, entry in model.named_parameters():
         entry.requires_grad_("post_layernorm" in name or ".layers.1." in name)
     args = FrosterTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    assert batch_memory._kept_layers(model, "vision_model", tower, args) == 0.875
+    tower.hidden_act = "gelu"
     assert batch_memory._kept_layers(model, "vision_model", tower, args) == 0.5
     for name, entry in model.named_parameters():
         entry.requires_grad_("post_layernorm" in name)
