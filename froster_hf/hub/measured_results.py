@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from ..processing.text_files import read_json
 from .card_facts import CardFacts
 
 MAX_RESULT_BYTES = 16 << 20
+# Numbers of a result, each of which stands several times in a card: those of a protocol with a thousand splits.
+MOST_RESULTS = 4000
 # Of numbers over several parts; those of a part are in `METRICS`.
 SUMMARY_TITLES = {
     "harmonic_mean": "harmonic mean of top-1",
@@ -126,7 +129,9 @@ def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str
         report = read_json(path, max_bytes=MAX_RESULT_BYTES)
         measured = [printable(name[:12]) for name in report["checkpoints"][:5]]
         own = [index for index, name in enumerate(report["checkpoints"]) if name in fingerprints]
-        results = list(_results(report, own[0])) if own else []
+        results = list(islice(_results(report, own[0]), MOST_RESULTS + 1)) if own else []
+        if len(results) > MOST_RESULTS:
+            raise ValueError(f"it has more than {MOST_RESULTS:,} numbers; a card shows no more")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(
             f"{path} is not a result of `froster evaluate` by a protocol: {type(error).__name__} "

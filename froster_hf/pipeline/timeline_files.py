@@ -189,12 +189,11 @@ def _leading_labels(timeline: Timeline) -> dict[str, str]:
     for segment in timeline.segments:
         length = segment.end_seconds - segment.start_seconds
         seconds[segment.label] = seconds.get(segment.label, 0.0) + length
-    best: dict[str, float] = {}
     values, indices = timeline.scores.values.flatten(), timeline.scores.indices.flatten()
-    for position in values.argsort(descending=True).tolist():
-        best.setdefault(timeline.labels[indices[position]], float(values[position]))
-        if len(best) >= LABELS_IN_PLOT:
-            break
+    # Of each label first: scores of all windows are too many to sort.
+    highest = values.new_full([len(timeline.labels)], -math.inf).scatter_reduce(0, indices, values, "amax")
+    found = highest.topk(min(LABELS_IN_PLOT, len(highest)))
+    best = {timeline.labels[index]: value for index, value in zip(found.indices.tolist(), found.values.tolist())}
     order = sorted({*seconds, *best}, key=lambda label: (-seconds.get(label, 0.0), -best.get(label, -math.inf)))
     leading = set(order[:LABELS_IN_PLOT])
     return _color_labels([label for label in timeline.labels if label in leading])

@@ -18,7 +18,7 @@ from froster_hf.cli import main
 from froster_hf.conversion import convert_checkpoint, write_original_checkpoint
 from froster_hf.evaluation import evaluate_protocol, load_protocol
 from froster_hf.fingerprints import model_fingerprint
-from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts, read_measured_results
+from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts, measured_results, read_measured_results
 from froster_hf.weights_license import card_license, stated_license
 from tests.conversion.hostile_files import malicious_pickle
 from tests.conversion.original_layouts import clip_state_dict, froster_state_dict
@@ -348,6 +348,16 @@ def test_a_hostile_result_is_one_error_that_names_the_file(tmp_path, change):
     change(report)
     file.write_text(json.dumps(report))
     with pytest.raises(ValueError, match=r"result\.json is not a result of `froster evaluate`"):
+        read_measured_results(file, fingerprints={"a"})
+
+
+def test_a_result_of_more_numbers_than_a_card_shows_is_refused(tmp_path, monkeypatch):
+    file = result_file(tmp_path / "result.json", fingerprints=["a"])
+    count = len(read_measured_results(file, fingerprints={"a"}))
+    monkeypatch.setattr(measured_results, "MOST_RESULTS", count)
+    assert len(read_measured_results(file, fingerprints={"a"})) == count
+    monkeypatch.setattr(measured_results, "MOST_RESULTS", count - 1)
+    with pytest.raises(ValueError, match=rf"result\.json .* has more than {count - 1} numbers"):
         read_measured_results(file, fingerprints={"a"})
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import tracemalloc
 import weakref
 from dataclasses import replace
 from fractions import Fraction
@@ -644,6 +645,20 @@ def test_long_labels_that_each_window_would_repeat_are_not_written(timeline, mon
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(timeline_files, "MOST_CHARACTERS", repeated)
     write_timeline(timeline, tmp_path / "timeline.json")
+
+
+def test_the_labels_of_a_picture_are_found_without_a_list_of_all_scores():
+    torch.manual_seed(0)
+    values, indices = torch.rand(20_000, 32).sort(descending=True)
+    labels = [f"label {number}" for number in range(32)]
+    windows = [(0.0, 1.0)] * len(values)
+    timeline = Timeline(labels, 1.0, windows, WindowScores(values * indices / 32, indices), [])
+    tracemalloc.start()
+    try:
+        assert set(timeline_files._leading_labels(timeline)) == set(labels[-timeline_files.LABELS_IN_PLOT :])
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_segments_come_one_by_one_and_know_their_background(classify):
