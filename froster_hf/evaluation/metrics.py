@@ -75,7 +75,10 @@ def true_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: shapes that do not fit, or a label outside 0..K-1 other than -100.
     """
-    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    # Compared as they are: in double precision, all scores would be there once more, and twice as large.
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    if not np.issubdtype(scores.dtype, np.floating):
+        scores = scores.astype(np.float64)
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(f"Expected scores (n, K) and labels (n,), got {scores.shape} and {labels.shape}.")
     num_classes = scores.shape[1]
@@ -517,7 +520,8 @@ def compute_metrics(prediction: Any) -> dict[str, float]:
     batches, labels = (
         part if isinstance(part, list) else [part] for part in (prediction.predictions, prediction.label_ids)
     )
-    logits = np.concatenate([batch[0] if isinstance(batch, tuple) else batch for batch in batches])
+    parts = [batch[0] if isinstance(batch, tuple) else batch for batch in batches]
+    logits = parts[0] if len(parts) == 1 else np.concatenate(parts)
     found = accuracies(logits, np.concatenate(labels))
     shown = {name: metric.shown(found[name]) for name, metric in metrics_of("one_label", shown_in="training").items()}
     return {name: value for name, value in shown.items() if value is not None}

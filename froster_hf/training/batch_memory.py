@@ -223,7 +223,8 @@ def refuse_evaluation_beyond_memory(
             )
             if not (args.prediction_loss_only or args.batch_eval_metrics):
                 refuse_beyond_memory(
-                    float(len(part)) * num_scored * FLOAT_BYTES,
+                    # The Trainer puts those of each further batch behind the others in a new tensor.
+                    float(2 * len(part) - min(args.eval_batch_size, len(part))) * num_scored * FLOAT_BYTES,
                     f"The scores of {len(part):,} videos for {num_scored:,} labels each, which are kept until all are "
                     "measured,",
                     advice="Evaluate on fewer videos or labels, or set `prediction_loss_only`.",

@@ -387,7 +387,7 @@ def test_scores_of_all_views_of_an_evaluation_s_batch_count(tmp_path, video_tabl
 def test_scores_that_are_kept_until_all_videos_are_measured_count(tmp_path, video_table, monkeypatch):
     trainer = make_trainer(tmp_path, video_table)
     clips, options = trainer.eval_dataset["base"], {"model": trainer.student, "args": trainer.args}
-    monkeypatch.setattr(machine_memory, "free_bytes", lambda: 6 * 10_000 * 4 - 1)
+    monkeypatch.setattr(machine_memory, "free_bytes", lambda: (6 + 5) * 10_000 * 4 - 1)
     without_scores = dataclasses.replace(trainer.args, prediction_loss_only=True)
     for clips.label_names, num_labels in ((["a"] * 10_000, 2), (None, 10_000)):
         with pytest.raises(ValueError, match="The scores of 6 videos for 10,000 labels each, which are kept until"):

@@ -97,6 +97,8 @@ def _refuse_beyond_memory(recipe: PretrainingRecipe, clip: CLIPModel, args: Trai
     num_bytes = float(num_batches * (recipe.batch_size * pixel_values * FLOAT_BYTES + num_pairs))
     num_bytes += recipe.num_eval_stills * pixel_values
     if args.device.type == "cpu":
+        # The gradients, and one average of them: AdamW has two, Muon one.
+        num_bytes += 2 * clip.num_parameters() * FLOAT_BYTES
         for tower, num_tokens in ((vision, frame_tokens(vision)), (text, CAPTION_TOKENS)):
             num_bytes += tower_bytes(tower, recipe.batch_size * num_tokens, kept_layers=tower.num_hidden_layers)
         num_bytes += num_pairs * LOSS_BYTES

@@ -40,6 +40,8 @@ def test_batches_beyond_the_memory_that_is_left_are_refused(tmp_path, monkeypatc
         # Of each pair of a still and a caption, 31 bytes.
         (["batch_size=16384", "num_eval_stills=1", "model.image_size=8"], 31 * 16384**2),
         (["batch_size=2", "num_eval_stills=4096", "model.image_size=256", "model.patch_size=256"], 3 * 4096 * 256**2),
+        # Gradients and an average of each: of an embedding alone, 2^22 numbers.
+        (["batch_size=2", "num_eval_stills=1", "model.projection_dim=16384", "model.hidden_size=128"], 4 * 2 * 2**22),
         # Captions have 24 tokens in 8 layers, which keep 16 numbers for each one of their width.
         (["batch_size=1024", "model.image_size=8", "model.num_text_layers=8"], 1024 * 24 * 8 * 16 * 32 * 4),
     ],
