@@ -17,7 +17,8 @@ QUANTIZERS = ("torchao",)
 bitsandbytes asks the Hub for kernels where it finds `kernels` installed, and its own read beyond what is stored.
 """
 
-# Methods whose settings are checked at every door.
+# Methods that models' own `from_pretrained` reads as well, whose settings are checked at every door. Others compare
+# expressions of the file with the names of all modules, or take what it says for sizes.
 CHECKED = (*QUANTIZERS, "bitsandbytes")
 
 # torchao's own, by the names that it stores.
@@ -56,23 +57,23 @@ def refuse_other_quantizers(config: Mapping[str, Any], *, where: str) -> None:
     for stated in _quantizations_of(config):
         method = stated.get("quant_method") if isinstance(stated, dict) else stated
         if not isinstance(stated, dict) or method not in QUANTIZERS:
+            if_trusted = ", or, if you trust its kernels, load it with `from_pretrained` yourself"
             raise ValueError(
                 f"{printable(where)} is quantized by {printable(repr(method), limit=100)}, which may run code from "
                 f"the Hub; {' and '.join(QUANTIZERS)}, with its settings, runs installed code only. Get the "
-                "checkpoint without quantization, or, if you trust its kernels, load it with `from_pretrained` "
-                "yourself."
+                f"checkpoint without quantization{if_trusted if method in CHECKED else ''}."
             )
 
 
 def check_quantization(config: Mapping[str, Any], *, where: str) -> None:
-    """Refuse what no configuration of `CHECKED` methods writes, before transformers or a library reads it.
+    """Refuse methods other than `CHECKED`, and what none of their configurations writes, before a library reads it.
 
     Args:
         config: content of a `config.json`; its towers are looked into as well.
         where: the checkpoint, for messages.
 
     Raises:
-        ValueError: it is not an object, or a value is one that the configurations of its method do not write.
+        ValueError: it is not an object, its method is another one, or a value is one that its method does not write.
     """
     for stated in _quantizations_of(config):
         if not isinstance(stated, dict):
@@ -80,9 +81,13 @@ def check_quantization(config: Mapping[str, Any], *, where: str) -> None:
                 f"{printable(where)}: its quantization is {printable(repr(stated), limit=200)}; it has to be an "
                 "object. Get the checkpoint without quantization."
             )
-        if stated.get("quant_method") not in CHECKED:
-            continue
-        if stated["quant_method"] == "bitsandbytes" and not (stated.get("load_in_8bit") or stated.get("load_in_4bit")):
+        method = stated.get("quant_method")
+        if method not in CHECKED:
+            raise ValueError(
+                f"{printable(where)} is quantized by {printable(repr(method), limit=100)}; models are read that "
+                f"{' or '.join(CHECKED)} quantized. Get the checkpoint without quantization."
+            )
+        if method == "bitsandbytes" and not (stated.get("load_in_8bit") or stated.get("load_in_4bit")):
             # transformers passes it over, and would read stored integers as the weights themselves.
             raise ValueError(
                 f"{printable(where)}: its quantization has neither load_in_8bit nor load_in_4bit, with which "
@@ -92,7 +97,7 @@ def check_quantization(config: Mapping[str, Any], *, where: str) -> None:
             if not _is_known(name, value):
                 raise ValueError(
                     f"{printable(where)}: {printable(repr(name), limit=100)} of its quantization is "
-                    f"{printable(repr(value), limit=200)}, which {stated['quant_method']} does not write for the "
+                    f"{printable(repr(value), limit=200)}, which {method} does not write for the "
                     f"kinds that are read ({', '.join(TORCHAO_CONFIGS)}, and those of bitsandbytes). Get the "
                     "checkpoint without quantization."
                 )

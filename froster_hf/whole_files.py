@@ -154,21 +154,26 @@ def prepare_file(
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     refuse_irregular(file)
     refuse_results(file, overwrite=overwrite or resume, resumable=resumable)
-    if not resume and not _may_replace(file):
-        raise PermissionError(
-            errno.EPERM,
-            f"{printable(os.fspath(file))} is another user's, and cannot be replaced in its folder. Give another name",
-        )
+    if not resume:
+        refuse_irreplaceable(file)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=file.parent):
         pass
 
 
-def _may_replace(file: Path) -> bool:
-    """Whether another file may take the name of what is there: in folders like /tmp (sticky), only its owner's may."""
-    if not hasattr(os, "geteuid") or os.geteuid() == 0 or not os.path.lexists(file):
-        return True
-    folder = file.parent.stat()
-    return not folder.st_mode & stat.S_ISVTX or os.geteuid() in (folder.st_uid, file.lstat().st_uid)
+def refuse_irreplaceable(path: Path) -> None:
+    """Raise where nothing else may take the name of what is there: in folders like /tmp (sticky), its owner decides.
+
+    Raises:
+        PermissionError: it is another user's, and so is its folder.
+    """
+    if not hasattr(os, "geteuid") or os.geteuid() == 0 or not os.path.lexists(path):
+        return
+    folder = path.parent.stat()
+    if folder.st_mode & stat.S_ISVTX and os.geteuid() not in (folder.st_uid, path.lstat().st_uid):
+        raise PermissionError(
+            errno.EPERM,
+            f"{printable(os.fspath(path))} is another user's, and cannot be replaced in its folder. Give another name",
+        )
 
 
 def refuse_irregular(file: str | os.PathLike[str]) -> None:

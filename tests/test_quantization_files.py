@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification, FrosterProcessor
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
@@ -41,6 +42,8 @@ BITSANDBYTES = {
     "bnb_4bit_quant_storage": "uint8",
     "bnb_4bit_quant_type": "nf4",
 }
+# As transformers calls what bitsandbytes writes.
+READ = ("torchao", "bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit")
 CALL = {"_type": "_replace_with_custom_fn_if_matches_filter", "_data": {"model": 1}}
 
 
@@ -103,6 +106,16 @@ def test_a_method_alone_and_one_with_kernels_of_its_own_are_refused(stated):
     with pytest.raises(ValueError, match=r"is quantized by '\w+', .*; torchao, with its settings"):
         refuse_other_quantizers({"quantization_config": stated}, where="quantized")
     refuse_other_quantizers({"quantization_config": TORCHAO}, where="quantized")
+
+
+@pytest.mark.parametrize("method", [None, "no such", *sorted(AUTO_QUANTIZATION_CONFIG_MAPPING.keys() - {*READ})])
+def test_a_method_that_may_compare_expressions_of_the_file_is_refused(tmp_path, method):
+    folder = Path(shutil.copytree(SMALL_FROSTER, tmp_path / "checkpoint"))
+    config = json.loads((folder / "config.json").read_text())
+    stated = {"quant_method": method, "modules_to_not_convert": ["(.*.*.*.*.*.*.*.*.*.*.*.*.*)*!"]}
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": stated}))
+    with pytest.raises(ValueError, match=f"is quantized by '?{method}'?; models are read that torchao or bitsand"):
+        FrosterForVideoClassification.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("name", ["bnb_4bit_compute_dtype", "bnb_4bit_quant_storage", "bnb_4bit_quant_type"])

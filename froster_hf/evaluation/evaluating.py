@@ -24,7 +24,15 @@ from ..processing.processing_froster import FrosterProcessor
 from ..processing.prompts_froster import Description
 from ..processing.text_files import read_json
 from ..settings import read_fields
-from ..whole_files import ResultExistsError, check_writable, make_folder, refuse_link, refuse_results, write_text_whole
+from ..whole_files import (
+    ResultExistsError,
+    check_writable,
+    make_folder,
+    refuse_irreplaceable,
+    refuse_link,
+    refuse_results,
+    write_text_whole,
+)
 from .label_similarity import similarity_table, write_similarity_report
 from .metrics import BaseToNovel, MeanAndStd, average_views, compute
 from .page import CALIBRATED_FOLDER, CHOSEN_FOLDER
@@ -268,6 +276,8 @@ def prepare_folder(
         unfinished = folder / UNFINISHED_FOLDER
         for hidden in (unfinished, folder / WHOLE_FOLDER):
             refuse_link(hidden)
+        for name in (*RESULT_FILES, *RESULT_FOLDERS) if overwrite else ():
+            refuse_irreplaceable(folder / name)
         # A kill may have come while one took its place.
         _move_whole(folder)
         begun = _stored_protocol(unfinished, SUBJECT_FILE)

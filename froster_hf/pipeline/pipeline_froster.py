@@ -71,14 +71,16 @@ OnError = Literal["raise", "return"]
 # more forms.
 Labels = Sequence[str] | Mapping[str, str | Sequence[str] | None]
 
+# What prompts are made of labels.
+PROMPT_OPTIONS = ("templates", "hypothesis_template", "text_pooling")
 # What labels are compared with, and how their logits become scores.
-SCORING_OPTIONS = ("candidate_labels", "background_labels", "function_to_apply", "multi_label")
+SCORING_OPTIONS = ("candidate_labels", "background_labels", "function_to_apply", "multi_label", *PROMPT_OPTIONS)
 # What says how clips are scored, beside the labels.
-SCORER_OPTIONS = ("threshold", *SCORING_OPTIONS[1:], "templates", "hypothesis_template", "text_pooling")
+SCORER_OPTIONS = ("threshold", *SCORING_OPTIONS[1:])
 # The options of a call, by the step that takes them.
 STEP_OPTIONS: dict[str, tuple[str, ...]] = {
     "preprocess": ("num_views", "num_crops", "num_frames", "on_error", "timeout"),
-    "forward": (*SCORING_OPTIONS, "templates", "text_pooling"),
+    "forward": SCORING_OPTIONS,
     "postprocess": (*SCORING_OPTIONS, "top_k", "threshold", "on_error"),
 }
 # Whole numbers from 1 on.
@@ -278,7 +280,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         **labels: Any,
     ) -> dict[str, Any]:
         """Entries with pixels (V, T, 3, S, S) to entries with logits (V, K + M), those of the background last."""
-        background = self.scoring(**labels).background
+        background = self.scoring(**labels, templates=templates, text_pooling=text_pooling).background
         bank = self.label_embeds(
             labels.get("candidate_labels"),
             background_labels=labels.get("background_labels") or background,
@@ -340,15 +342,18 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         background_labels: Any = None,
         function_to_apply: ScoreFunction | None = None,
         multi_label: bool = False,
+        **prompts: Any,
     ) -> Scoring:
         """How a call with these arguments turns logits into scores, and what it compares the labels with.
 
-        Its `description` says so in one line.
+        Its `description` says so in one line. A calibration holds for the processor's own prompts, and is not taken
+        with others (`templates`, `hypothesis_template`, `text_pooling`).
 
         Raises:
             ValueError: see `choose_scoring`.
         """
-        stored = self.processor.calibration
+        has_own_prompts = all(prompts.get(name) is None for name in PROMPT_OPTIONS)
+        stored = self.processor.calibration if has_own_prompts else None
         background = self._read_background(background_labels)
         return choose_scoring(
             self.label_names(candidate_labels),
@@ -523,7 +528,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
                 templates or a pooling of texts, here or where the pipeline was built: what the processor keeps holds
                 for its own.
         """
-        for option in ("templates", "hypothesis_template", "text_pooling"):
+        for option in PROMPT_OPTIONS:
             if (found := options.get(option, self._forward_params.get(option))) is not None:
                 raise ValueError(
                     f"`{option}` is {found!r}, but a calibration is kept in the processor and holds for its "
@@ -644,9 +649,7 @@ def _check_options(given: Mapping[str, Any]) -> None:
     """
     known = sorted({name for names in STEP_OPTIONS.values() for name in names})
     if unknown := sorted(set(given) - set(known)):
-        raise TypeError(
-            f"The pipeline has no option `{unknown[0]}`; it has `hypothesis_template`, {', '.join(known)}."
-        )
+        raise TypeError(f"The pipeline has no option `{unknown[0]}`; it has {', '.join(known)}.")
     functions = get_args(ScoreFunction)
     if given.get("function_to_apply", functions[0]) not in functions:
         raise ValueError(

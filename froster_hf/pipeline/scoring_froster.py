@@ -279,13 +279,9 @@ def choose_scoring(
         raise ValueError(
             f"{twice[0]!r} is asked for and stands in the background as well; take it out of one of them."
         )
-    if given and NONE_OF_THESE in labels:
-        raise ValueError(
-            f"{NONE_OF_THESE!r} is the answer where the background wins; take it out of the labels, or leave the "
-            "background out."
-        )
     is_contest = num_labels > 1 and not multi_label and function_to_apply not in ("sigmoid", "evidence")
     if is_contest or function_to_apply == "none":
+        _check_none_of_these(labels, given)
         return Scoring(num_labels, function_to_apply or "softmax", given, answers_none=bool(given))
     if function_to_apply == "evidence":
         # What calibrations are fitted to; it knows of none.
@@ -309,7 +305,17 @@ def choose_scoring(
     if calibration is None and not has_own_sigmoid:
         _check_comparison(used, function_to_apply, multi_label)
     answers_none = bool(used) and num_labels == 1 and not multi_label
+    _check_none_of_these(labels, used if answers_none else given)
     return Scoring(num_labels, "sigmoid", used, is_own, calibration, answers_none=answers_none)
+
+
+def _check_none_of_these(labels: Sequence[str], background: Sequence[str]) -> None:
+    """Refuse a label that is called as the answer for a background."""
+    if background and NONE_OF_THESE in labels:
+        raise ValueError(
+            f"{NONE_OF_THESE!r} is the answer where the background wins; take it out of the labels, or leave the "
+            "background out."
+        )
 
 
 def _names_in(names: Sequence[str], others: Sequence[str]) -> list[str]:

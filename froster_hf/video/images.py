@@ -36,7 +36,7 @@ IMAGE_FORMATS = {
 _OTHER_PICTURES = (".avif", ".heic", ".heif", ".jfif", ".jpe", ".ppm")
 
 # Of a TIFF file: the colors of its palette.
-_COLOR_MAP = 320
+_BITS, _PLANES, _COLOR_MAP = 258, 284, 320
 
 # MPO files, read as JPEG, are JPEG files with further pictures behind the first.
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
@@ -149,6 +149,10 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
             # Old writers store 8 bits in place of 16, which libtiff tells so. Pillow takes them for black.
             colors = bytes(image.tag_v2[_COLOR_MAP])
             image.palette = importlib.import_module("PIL.ImagePalette").raw("RGB;L", colors)
+        if _has_wide_planes(image):
+            raise UnreadableVideoError(
+                "its colors have more than 8 bits and lie in planes that are not compressed: store them together"
+            )
         if image.mode[0] in "IF":
             # Pillow cuts such numbers off at 0 and 255: most of the picture would be black or white.
             values = np.asarray(image)
@@ -159,3 +163,10 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
         # As every viewer shows it, which is how videos are turned, too.
         upright = importlib.import_module("PIL.ImageOps").exif_transpose(image)
         return np.asarray(upright.convert("RGB"))
+
+
+def _has_wide_planes(image: Any) -> bool:
+    """Whether it is a TIFF file whose planes Pillow itself reads, not libtiff: always as of 8 bits."""
+    if image.format != "TIFF" or image.tile[0][0] != "raw":
+        return False
+    return image.tag_v2.get(_PLANES) == 2 and max(image.tag_v2.get(_BITS, (1,))) > 8

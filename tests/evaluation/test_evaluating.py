@@ -256,6 +256,20 @@ def test_an_earlier_result_stays_where_the_one_that_would_replace_it_fails(hmdb5
     assert files_in(tmp_path) == before
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files to other users")
+def test_an_earlier_result_of_which_another_user_has_a_file_is_not_begun_to_be_replaced(tmp_path, monkeypatch):
+    (tmp_path / "result.json").write_text(json.dumps({"protocol": {"name": "kitchen"}}))
+    (tmp_path / "label_similarity.png").touch()
+    for path, owner in ((tmp_path, 1000), (tmp_path / "result.json", 1001), (tmp_path / "label_similarity.png", 1000)):
+        os.chown(path, owner, owner)
+    tmp_path.chmod(0o1777)
+    before = files_in(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 1001)
+    with pytest.raises(PermissionError, match=r"label_similarity\.png is another user's, and cannot be replaced"):
+        prepare_folder(tmp_path, {"name": "kitchen"}, overwrite=True)
+    assert files_in(tmp_path) == before
+
+
 def test_an_evaluation_that_will_replace_another_one_is_gone_on_with(hmdb51_data, tmp_path):
     evaluate(hmdb51_data, tmp_path / "replaced", frozen=FrozenModel(tiny_model(2), training_labels=["wave"]))
     before = files_in(tmp_path / "replaced")

@@ -9,6 +9,7 @@ from transformers import AutoModel, AutoProcessor, pipeline
 
 import froster_hf  # noqa: F401
 from froster_hf.pipeline import scoring_froster
+from froster_hf.pipeline.pipeline_froster import ClipScorer
 from froster_hf.pipeline.scoring_froster import (
     NONE_OF_THESE,
     Calibration,
@@ -82,6 +83,8 @@ def test_a_label_of_the_background_is_not_compared_with_itself(with_background):
             with_background(BIKES, LABELS, background_labels=[written, "nothing"])
     with pytest.raises(ValueError, match="'none of these' is the answer where the background wins"):
         with_background(BIKES, [*LABELS, NONE_OF_THESE], background_labels=["nothing"])
+    with pytest.raises(ValueError, match="is the answer where the background wins"):
+        with_background(BIKES, [NONE_OF_THESE])
     assert len(with_background(BIKES, [*LABELS, NONE_OF_THESE])) == len(LABELS) + 1
 
 
@@ -125,7 +128,7 @@ def test_the_sigmoid_of_logits_needs_a_calibration(with_background):
     assert answers == with_background(BIKES, LABELS, multi_label=True)
 
 
-def test_a_calibration_is_used_with_its_own_background_only(with_background):
+def test_a_calibration_is_used_with_its_own_background_and_prompts_only(with_background):
     with_background.processor.calibration = Calibration(0.5, -1.0, 0.4, tuple(BACKGROUND)).to_dict()
     expected = {
         label: sigmoid(0.5 * value - 1) for label, value in evidence_of(with_background, LABELS, BACKGROUND).items()
@@ -137,6 +140,14 @@ def test_a_calibration_is_used_with_its_own_background_only(with_background):
     plain = {label: sigmoid(value) for label, value in evidence_of(with_background, LABELS, ["nothing"]).items()}
     assert scores(other) == pytest.approx(plain, abs=1e-5)
     assert with_background.scoring(LABELS, multi_label=True).description.endswith("a landscape; calibrated")
+    # Nor with prompts that it was not fitted to.
+    for prompts in ({"templates": ["no {} here"]}, {"hypothesis_template": "no {} here"}, {"text_pooling": "max"}):
+        written = with_background(BIKES, LABELS, multi_label=True, **prompts)
+        logits = scores(with_background(BIKES, LABELS, function_to_apply="evidence", **prompts))
+        assert scores(written) == pytest.approx({name: sigmoid(logit) for name, logit in logits.items()}, abs=1e-5)
+        assert "calibrated" not in with_background.scoring(LABELS, multi_label=True, **prompts).description
+        scorer = ClipScorer(with_background, LABELS, multi_label=True, **prompts)
+        assert scorer.scoring.calibration is None
     # One label alone, too, and "none of these" is that it is not there.
     alone = scores(with_background(BIKES, LABELS[:1]))
     assert alone[LABELS[0]] == pytest.approx(expected[LABELS[0]], abs=1e-5)

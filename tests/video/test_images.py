@@ -97,6 +97,25 @@ def test_the_colors_of_a_palette_may_be_stored_in_8_bits(depth):
     assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), shown)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_planes_of_more_than_8_bits_that_are_not_compressed_are_refused(bits):
+    """Pillow takes them for planes of 8 bits: a picture, but another one."""
+    shown = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    planes = shown.transpose(2, 0, 1).astype(f"<u{bits // 8}") * (257 if bits == 16 else 1)
+    places = [8 + index * planes[0].nbytes for index in range(3)]
+    behind = 8 + planes.nbytes
+    tags = [(256, 4, 1, 32), (257, 4, 1, 24), (258, 3, 3, behind), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(273, 4, 3, behind + 6), (277, 3, 1, 3), (278, 4, 1, 24), (279, 4, 3, behind + 18), (284, 3, 1, 2)]
+    data = struct.pack("<2sHI", b"II", 42, behind + 30) + planes.tobytes()
+    data += struct.pack("<3H3I3I", *[bits] * 3, *places, *[planes[0].nbytes] * 3)
+    data += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    if bits == 8:
+        assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), shown)
+        return
+    with pytest.raises(VideoDecodeError, match="have more than 8 bits and lie in planes that are not compressed"):
+        decode_image_files({0: data})
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg", "group4"])
 def test_compressed_tiff_is_read(tmp_path, compression):
     image = picture(255).convert("1" if compression == "group4" else "RGB")
