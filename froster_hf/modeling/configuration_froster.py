@@ -7,6 +7,7 @@ import contextlib
 import functools
 import importlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -508,6 +509,9 @@ class FrosterConfig(PreTrainedConfig):
             raise ValueError(
                 f"`id2label` has the indices {list(names)!r:.100}; they must be 0 to {len(names) - 1}, each once."
             )
+        if len(set(names.values())) < len(names):
+            [(twice, _)] = Counter(names.values()).most_common(1)
+            raise ValueError(f"`id2label` has {twice!r:.100} more than once; answers tell labels by their names.")
 
     def to_diff_dict(self) -> dict[str, Any]:
         """As in transformers, with every label list: it leaves out two labels named LABEL_0 and LABEL_1."""

@@ -41,8 +41,8 @@ from ..settings import (
 )
 from .arguments import MOST_EPOCHS, FrosterTrainingArguments, check_arguments
 
-# Of a rendered clip: half a gigabyte of pictures at a time.
-MOST_PIXELS = 10_000_000
+# Of a rendered clip: half a gigabyte of pictures at a time, each with a backdrop of a few hundred numbers.
+MOST_PIXELS, MOST_FRAMES = 10_000_000, 10_000
 # Said once, elsewhere in the recipe; and what is gone on from, by `--resume`.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps", "resume_from_checkpoint")
 # Arguments that send something to other machines, by the accounts of whoever trains, or name files of settings.
@@ -146,7 +146,7 @@ class RecipeWorld:
         trail_rate: the share of clips in which objects leave a fading trail.
         second_object_rate: the share of clips with a second, unlabeled object.
         num_frames: frames a file, at 8 a second.
-        resolution: side of the pictures in pixels.
+        resolution: side of the pictures in pixels, even.
         hardships: what makes the world harder, by name; see [`~froster_hf.shapes.Hardships`].
     """
 
@@ -171,9 +171,12 @@ class RecipeWorld:
         for name, value, most in (
             ("clips of all classes", num_clips, MOST_CLIPS),
             ("pixels of a clip (num_frames * resolution^2)", num_pixels, MOST_PIXELS),
+            ("frames of a clip (num_frames)", self.num_frames, MOST_FRAMES),
         ):
             if value > most:
                 raise ValueError(f"world: {value:,} {name} are asked for; at most {most:,} are rendered.")
+        if self.resolution % 2:
+            raise ValueError(f"world: resolution is {self.resolution:,}; H.264 needs an even one.")
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def test_no_labels_are_invented():
         ({"vision_config": {"patch_size": 0}}, "vision_config.patch_size` is 0"),
         ({"vision_config": {"patch_size": 300}}, "patch_size` is 300, more than the image_size 224"),
         ({"vision_config": {"image_size": [224, 224]}}, r"image_size` is \[224, 224\]"),
+        ({"id2label": {"0": "a", "1": "a"}}, "id2label` has 'a' more than once"),
         ({"id2label": {"0": "a", "2": "b"}}, r"id2label` has the indices \['0', '2'\]; they must be 0 to 1"),
         ({"id2label": 5}, "id2label.* 5"),
         ({"id2label": {"0": "a" * 20_000}}, "id2label` has a label of 20000 characters; up to 2000"),

@@ -553,6 +553,8 @@ def test_a_checkpoint_that_is_missing_leaves_no_folder(tmp_path):
     [
         ("world.clips_per_class=1000000000", "world: 48,000,000,.* clips of all classes are asked for"),
         ("world.num_frames=1000000000", "pixels of a clip"),
+        ("world={num_frames: 10001, resolution: 2}", "10,001 frames of a clip"),
+        ("world.resolution=191", "H.264 needs an even one"),
         ("world.eval_clips_per_class=-8", "world: eval_clips_per_class is -8; it must be at least 0"),
         ("world.clips_per_class=0", "world: clips_per_class is 0; it must be at least 1"),
         ("world.num_classes=-3", "world: num_classes is -3; it must be at least 1"),
