@@ -266,4 +266,6 @@ def segment_table(
     source = f"Read from {where}: {len(videos)} videos, {len(segments)} segments."
     source += f" {len(absent)} listed videos were not there." * bool(absent)
     source += f" {empty} segments without length were left out." * bool(empty)
+    if again := len(segments) - len(set(segments)):
+        source += f" {again} segments stand more than once, and count as often."
     return SegmentTable(list(text_of.values()), videos, segments, source)

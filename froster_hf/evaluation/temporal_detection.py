@@ -6,6 +6,7 @@ videos --pipeline.timeline, once per model--> window scores --segments at each t
 
 import hashlib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -116,6 +117,7 @@ def evaluate_detection(
             "notes": [table.source],
             "versions": package_versions(),
         }
+        ends: dict[str, float] = {}
         num_done, num_all = 0, len(models) * len(table.videos)
         for number, (name, classify) in enumerate(models.items()):
             found, unreadable = FoundSegments(), {}
@@ -132,6 +134,7 @@ def evaluate_detection(
             for video, prediction in zip(table.videos, predictions):
                 for segment in prediction.get("segments", []):
                     found.add(DetectedSegment(video, **segment))
+                ends[video] = prediction.get("duration_seconds", math.inf)
                 if "error" in prediction:
                     unreadable[prediction["video"]] = prediction["error"]
                 num_done += 1
@@ -146,6 +149,11 @@ def evaluate_detection(
                 "unreadable": unreadable,
             }
             report["checkpoints"].append(headers[name]["model"])
+        if late := sum(segment.start_seconds >= ends[segment.video] for segment in table.segments):
+            report["notes"].append(
+                f"{late} of {len(table.segments)} segments begin behind the end of their videos, where none is found: "
+                "times are to be in seconds."
+            )
         write_result(report, detection_markdown(report), work)
     return report
 

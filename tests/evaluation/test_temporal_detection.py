@@ -194,6 +194,17 @@ def test_detection_gives_a_report_and_goes_on_where_it_was(classify, data, tmp_p
     assert len(seen) == 4
 
 
+def test_segments_that_no_video_has_and_those_that_stand_twice_are_said(classify, data, tmp_path):
+    times = [{"label": "Archery", "segment": segment} for segment in ([0, 1], [0, 1], [1000, 2000])]
+    database = {"a": {"subset": "validation", "annotations": times}, "c": {"subset": "validation", "annotations": []}}
+    (tmp_path / "list.json").write_text(json.dumps({"database": database}))
+    changed = {**data, "annotations": str(tmp_path / "list.json")}
+    report = evaluate_detection(PROTOCOL, models={"tiny": classify}, data=changed, output_dir=tmp_path / "out")
+    read, late = report["notes"]
+    assert read.endswith("3 segments. 1 segments stand more than once, and count as often.")
+    assert late.startswith("1 of 3 segments begin behind the end of their videos")
+
+
 def test_a_detection_that_another_one_has_replaced_while_it_ran_ends_in_words(classify, data, tmp_path, monkeypatch):
     """Whichever of the two reads what the other has written, where files cannot be locked."""
     monkeypatch.setattr(whole_files, "fcntl", None)
