@@ -32,8 +32,25 @@ IMAGE_FORMATS = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-# Others by which a frame may be called, which would be missing.
-_OTHER_PICTURES = (".avif", ".heic", ".heif", ".jfif", ".jpe", ".ppm")
+# Others by which a frame may be called, which would be missing: what cameras, phones, renderers and viewers write.
+# Without icons, documents, and what may be something else as well (.raw, .fit).
+_OTHER_PICTURES = frozenset(
+    [
+        *(".jfi", ".jfif", ".jif", ".jpe", ".jps", ".mpo", ".pjp", ".pjpeg"),
+        *(".hdp", ".jls", ".jxl", ".jxr", ".jxs", ".wdp"),
+        *(".j2c", ".j2k", ".jhc", ".jp2", ".jpc", ".jpg2", ".jpf", ".jph", ".jpm", ".jpx", ".htj2k"),
+        *(".avci", ".avcs", ".avif", ".avifs", ".heic", ".heics", ".heif", ".heifs", ".hif"),
+        *(".apng", ".jng", ".bpg", ".flif", ".qoi", ".btf", ".tf8", ".dib", ".wbmp", ".pcx", ".dcx"),
+        *(".pam", ".pbm", ".pfm", ".pgm", ".pnm", ".ppm", ".ras", ".sun", ".xbm", ".xpm", ".xwd"),
+        *(".cin", ".dpx", ".exr", ".hdr", ".rgbe", ".pic", ".pct", ".pict", ".psb", ".psd", ".xcf", ".kra", ".svg"),
+        *(".icb", ".targa", ".tga", ".vda", ".vst", ".dds", ".ktx", ".ktx2", ".bw", ".rgb", ".rgba", ".sgi"),
+        *(".dcm", ".dicom", ".fits", ".fts"),
+        # As cameras store them before they make pictures of them.
+        *(".3fr", ".ari", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc"),
+        *(".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw"),
+        ".x3f",
+    ]
+)
 
 # Of a TIFF file: the colors of its palette.
 _BITS, _PLANES, _COLOR_MAP = 258, 284, 320

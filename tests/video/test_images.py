@@ -214,12 +214,16 @@ def test_two_files_for_one_frame_are_refused_by_name(tmp_path, names):
         values(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["2.jfif", "2.JPE", "2.heic", "2.heif", "2.avif", "2.ppm", "2.gif"])
+@pytest.mark.parametrize(
+    "name",
+    ["2.jfif", "2.JPE", "2.heic", "2.hif", "2.avif", "2.jxl", "2.jp2", "2.pgm", "2.tga", "2.EXR", "2.dng", "2.gif"],
+)
 def test_a_frame_of_another_format_is_not_passed_over(tmp_path, name):
     picture(1).save(tmp_path / "1.jpg")
     picture(3).save(tmp_path / "3.jpg")
     (tmp_path / f"folder{Path(name).suffix}").mkdir()
-    (tmp_path / f".{name}").touch()
+    for beside in (f".{name}", "Thumbs.db", "folder.ico", "2.txt", "2.json", "2.npy", "contact_sheet.pdf"):
+        (tmp_path / beside).touch()
     assert len(values(tmp_path)) == 2
     (tmp_path / name).touch()
     with pytest.raises(VideoDecodeError, match=f"{name!r}(, not of frames| is a picture of another format)"):
