@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ VIDEO_SUFFIXES = frozenset(
 UNREADABLE = "folders that cannot be read"
 # In the place of folders; what they lead to is searched where it is named.
 LINKS = "links to folders"
+
+_NOT_THERE = "not there"
 
 _SEPARATORS = os.sep + (os.altsep or "")
 # In a pattern, once or several times in a row.
@@ -55,15 +58,28 @@ def is_hidden(name: str) -> bool:
 
 
 def path_state(path: Any) -> str:
-    """What tells a file from another one in its place: its size and time; of a folder of frames, of the newest one."""
+    """What tells a file from another one in its place: its size and time; of a folder of frames, a hash of those of
+    each, and of their names."""
     try:
         if os.path.isdir(path):
-            with os.scandir(path) as entries:
-                times = [entry.stat().st_mtime_ns for entry in entries]
-            return f"{len(times)} files, {max(times, default=0)}"
+            with os.scandir(os.fsdecode(path)) as entries:
+                files = sorted(
+                    f"{entry.name}\0{_size_and_time(entry.path)}\0"
+                    for entry in entries
+                    if not is_hidden(entry.name) and not os.path.isdir(entry.path)
+                )
+            digest = blake2b("".join(files).encode(errors="surrogatepass"), digest_size=16).hexdigest()
+            return f"{len(files)} files, {digest}"
+        return _size_and_time(path)
+    except (OSError, TypeError):
+        return _NOT_THERE
+
+
+def _size_and_time(path: Any) -> str:
+    try:
         status = os.stat(path)
     except (OSError, ValueError, TypeError):
-        return "not there"
+        return _NOT_THERE
     return f"{status.st_size} bytes, {status.st_mtime_ns}"
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import tracemalloc
 
 import pytest
 import torch
+from PIL import Image
 
 from froster_hf import FrosterForVideoClassification, load_pipeline, predict_videos
 from froster_hf.assets import SMALL_FROSTER
@@ -405,6 +407,27 @@ def test_another_video_under_the_same_name_is_not_taken_for_the_one_that_was_sco
     shutil.copy(videos / "0.mp4", "clip.mp4")
     with pytest.raises(OtherAnswersError, match=r"clip\.mp4"):
         predict_videos(classify, "clip.mp4", resume=True, **call)
+
+
+def test_a_folder_of_frames_that_has_changed_is_not_taken_for_the_one_that_was_scored(classify, tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(8):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(frames / f"{number}.png")
+    call = {"output": tmp_path / "answers.jsonl", "candidate_labels": LABELS, "resume": True}
+    assert len(list(predict_videos(classify, str(frames), **call))) == 1
+    assert list(predict_videos(classify, str(frames), **call)) == []
+    (record,) = read(call["output"])
+    newest = max(path.stat().st_mtime_ns for path in frames.iterdir())
+    # As former versions wrote it.
+    call["output"].write_text(json.dumps(record | {"state": f"8 files, {newest}"}) + "\n")
+    with pytest.raises(OtherAnswersError, match=r"has answers about .*frames, of a file that has changed since"):
+        predict_videos(classify, str(frames), **call)
+    call["output"].write_text(json.dumps(record) + "\n")
+    Image.new("RGB", (32, 32), "white").save(frames / "3.png")
+    os.utime(frames / "3.png", ns=(newest - 1, newest - 1))
+    with pytest.raises(OtherAnswersError, match=r"has answers about .*frames, of a file that has changed since"):
+        predict_videos(classify, str(frames), **call)
 
 
 def test_standard_input_is_never_passed_over(videos, classify, tmp_path, monkeypatch):

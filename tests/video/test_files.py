@@ -10,7 +10,7 @@ import pytest
 
 from froster_hf.cli.videos import find_videos
 from froster_hf.data import describe_table, read_video_folder
-from froster_hf.video.files import is_hidden, is_video_name, match_pattern, search_folder
+from froster_hf.video.files import is_hidden, is_video_name, match_pattern, path_state, search_folder
 
 # Frames that a search may take, and folders within each other, of which a search by recursion takes one frame each.
 FRAMES, DEPTH = 200, 300
@@ -74,6 +74,43 @@ def test_folders_whose_paths_are_too_long_are_said_and_the_rest_is_found(folder,
     os.close(start)
     assert len(find_videos([str(folder)])) == 3
     assert "passed over 1 folders that cannot be read" in capsys.readouterr().err
+
+
+def test_a_folder_of_frames_is_another_one_when_any_frame_is(tmp_path):
+    frames, aside = tmp_path / "frames", tmp_path / "aside"
+    frames.mkdir()
+    for number in range(1, 5):
+        (frames / f"{number}.png").write_bytes(b"." * number)
+        os.utime(frames / f"{number}.png", ns=(number, number))
+    states = [path_state(frames)]
+
+    def has_changed() -> bool:
+        states.append(path_state(frames))
+        return states[-1] not in states[:-1]
+
+    (frames / ".DS_Store").touch()
+    (frames / "below").mkdir()
+    assert not has_changed()
+    # Neither their number nor the newest time is another one.
+    os.utime(frames / "2.png", ns=(1, 1))
+    assert has_changed()
+    (frames / "2.png").write_bytes(b"other")
+    os.utime(frames / "2.png", ns=(1, 1))
+    assert has_changed()
+    (frames / "1.png").rename(aside)
+    assert has_changed()
+    aside.rename(frames / "5.png")
+    assert has_changed()
+    # What leads nowhere hides no others.
+    (frames / "6.png").symlink_to("nowhere")
+    assert has_changed()
+    (frames / "3.png").unlink()
+    assert has_changed()
+    if sys.platform == "linux":
+        with open(os.fsencode(frames) + b"/\xff.png", "wb"):
+            pass
+        assert has_changed()
+    assert path_state(os.fsencode(frames)) == path_state(str(frames)) == states[-1]
 
 
 @pytest.fixture
