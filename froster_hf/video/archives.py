@@ -238,6 +238,9 @@ def _open_in_tar(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[
         _check_size(member.offset_data + member.size if member.size >= 0 else math.inf, packed=size)
         # Of those of one name, the last one counts, as where they are unpacked.
         found = member if member.name.lstrip("/") == name else found
+    # Of what is packed, the checksum stands at the end.
+    while reader.is_packed and reader.stream.read(MOST_HEADER_BYTES):
+        _check_size(reader.stream.tell(), packed=size)
     if found is None or not found.isreg() or found.issparse():
         raise _missing(name)
     searched.end_time = math.inf

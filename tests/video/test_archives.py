@@ -67,6 +67,22 @@ def test_of_files_of_one_name_in_an_archive_the_last_one_counts(tmp_path, video_
     assert probe(archive, "1.mp4") == probe_video(clip)
 
 
+def test_a_packed_archive_is_held_against_its_checksum(tmp_path, video_file):
+    clip = video_file("h264_mp4").read_bytes()
+    unpacked = pack("tar", {"1.mp4": clip, "2.mp4": b"noise"})
+    # Stored as it is, as videos are, which are packed already; in two parts, and filled up as on tape.
+    packed = gzip.compress(unpacked[:9000], 0) + gzip.compress(unpacked[9000:], 0) + bytes(512)
+    (tmp_path / "a.tar.gz").write_bytes(packed)
+    assert probe(tmp_path / "a.tar.gz", "1.mp4") == probe_video(clip)
+    place = packed.index(b"noise")
+    (tmp_path / "a.tar.gz").write_bytes(packed[:place] + b"other" + packed[place + 5 :])
+    with pytest.raises(VideoDecodeError, match="reading it failed: BadGzipFile 'CRC check failed"):
+        probe(tmp_path / "a.tar.gz", "1.mp4")
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(unpacked)[:-8])
+    with pytest.raises(VideoDecodeError, match="reading it failed: EOFError"):
+        probe(tmp_path / "a.tar.gz", "1.mp4")
+
+
 def long_note() -> bytes:
     note = tarfile.TarInfo("././@PaxHeader")
     note.type, note.size = tarfile.XHDTYPE, 2**32
@@ -101,6 +117,10 @@ def of_a_packed_size_beyond_its_end() -> bytes:
     return bytes(archive)
 
 
+def bursting_behind_its_end() -> bytes:
+    return pack("tar.gz", {"1.mp4": b""}) + gzip.compress(bytes(2**21))
+
+
 def bursting(kind: str) -> Callable[[], bytes]:
     return partial(pack, kind, {"1.mp4": bytes(2**21)})
 
@@ -114,6 +134,7 @@ def bursting(kind: str) -> Callable[[], bytes]:
         ("zip", bursting("zip"), "bytes of the archive become 2097152 or more; at most 1048576"),
         ("zip", of_a_packed_size_beyond_its_end, "bytes of the archive become 2097152 or more; at most 1048576"),
         ("tar.gz", bursting("tar.gz"), "bytes of the archive become 2097664 or more"),
+        ("tar.gz", bursting_behind_its_end, "bytes of the archive become 10"),
         ("tar", partial(pack, "tar", dict.fromkeys("12345", b"")), "the archive holds more than 4 files"),
         ("zip", partial(pack, "zip", dict.fromkeys("12345678", b"")), "its table of files has 376 bytes; at most 300"),
         (
