@@ -126,10 +126,16 @@ def _one_per_video(clips: Sequence[ListedClip], labels: Sequence[str]) -> list[L
 
 
 def is_video_path(path: str) -> bool:
-    """Whether there is a file, or a folder of image files, which is read as the frames of one video."""
+    """Whether there is a file, or a folder of image files, which is read as the frames of one video.
+
+    Of a folder that may not be read, as of a file, its reader says so.
+    """
     if not os.path.isdir(path):
         return os.path.isfile(path)
-    return any(True for _ in _frame_names(path))
+    try:
+        return any(True for _ in _frame_names(path))
+    except OSError:
+        return True
 
 
 def _frame_names(folder: str) -> Iterator[str]:

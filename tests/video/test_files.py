@@ -7,10 +7,13 @@ import sys
 from collections import Counter
 
 import pytest
+from PIL import Image
 
 from froster_hf.cli.videos import find_videos
-from froster_hf.data import describe_table, read_video_folder
+from froster_hf.data import describe_table, read_video_folder, read_video_list
 from froster_hf.video.files import is_hidden, is_video_name, match_pattern, path_state, search_folder
+from froster_hf.video.images import image_files
+from froster_hf.video.types import UnreadableVideoError, VideoLimits
 
 # Frames that a search may take, and folders within each other, of which a search by recursion takes one frame each.
 FRAMES, DEPTH = 200, 300
@@ -55,6 +58,29 @@ def test_a_folder_that_may_not_be_read_is_said_and_the_rest_is_found(folder, mon
     assert len(find_videos([str(folder)])) == 2
     assert "passed over 1 folders that cannot be read" in capsys.readouterr().err
     assert "1 folders that cannot be read" in describe_table(read_video_folder(folder))
+
+
+def test_a_folder_of_frames_that_may_not_be_read_is_one_unreadable_video(tmp_path, monkeypatch):
+    for name in ("closed", "open"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (32, 32)).save(tmp_path / name / "1.png")
+    (tmp_path / "list.txt").write_text("closed\nopen\n")
+    (tmp_path / "list.csv").write_text("closed,0\nopen,1\ngone,1\n")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    videos = [str(tmp_path / name) for name in ("closed", "open")]
+    assert find_videos([str(tmp_path / "list.txt")]) == videos
+    assert find_videos([videos[0]]) == videos[:1]
+    table = read_video_list(tmp_path / "list.csv", root=tmp_path, labels=["x", "y"], missing="drop")
+    assert [row["path"] for row in table["video"]] == videos
+    with pytest.raises(UnreadableVideoError, match="Permission denied"):
+        image_files(videos[0], VideoLimits())
 
 
 def test_a_link_to_itself_is_one_unreadable_video_and_the_rest_is_found(folder):
