@@ -319,12 +319,12 @@ def _check_none_of_these(labels: Sequence[str], background: Sequence[str]) -> No
 
 
 def _names_in(names: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Those of the names that stand among others, however their blanks and accents are written."""
+    """Those of the names that stand among others, however their blanks, accents and capitals are written."""
     if not names or not others:
         return []
 
     def spelling(name: str) -> str:
-        return " ".join(unicodedata.normalize("NFC", name).split())
+        return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
     known = set(map(spelling, others))
     return [name for name in names if spelling(name) in known]

@@ -78,7 +78,7 @@ def test_a_label_of_the_background_is_not_compared_with_itself(with_background):
     contest = scores(with_background(BIKES, BACKGROUND))
     assert alone[BACKGROUND[0]] == pytest.approx(contest[BACKGROUND[0]], abs=1e-5)
     assert list(scores(with_background(BIKES, [f"{BACKGROUND[0]}  "])).values()) == pytest.approx(list(alone.values()))
-    for written in (LABELS[1], f" {LABELS[1]}\u00a0".replace(" ", "  ")):
+    for written in (LABELS[1], LABELS[1].title(), f" {LABELS[1]}\u00a0".replace(" ", "  ")):
         with pytest.raises(ValueError, match="stands in the background as well"):
             with_background(BIKES, LABELS, background_labels=[written, "nothing"])
     with pytest.raises(ValueError, match="'none of these' is the answer where the background wins"):
