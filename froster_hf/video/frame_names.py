@@ -26,8 +26,10 @@ _WRITTEN = re.compile(
     r"|[-+\u2212\u2013]?[0-9]+(?:[.,][0-9]+)*)"
 )
 _SIGNS = "-+\u2212\u2013"
-_SEPARATED = re.compile(r"([0-9]+(?:[.,][0-9]+)*)")
-_THOUSANDS = re.compile(r"0|[1-9][0-9]{0,2}(?:[.,][0-9]{3})*")
+# What sets thousands apart somewhere in the world.
+_MARK = r"[.,'\u2019_\s]"
+_SEPARATED = re.compile(rf"([0-9]+(?:{_MARK}[0-9]+)*)")
+_THOUSANDS = re.compile(rf"0|[1-9][0-9]{{0,2}}(?:{_MARK}[0-9]{{3}})*")
 # Zeros in front of a number, but for those behind a decimal point or comma.
 _ZEROS_IN_FRONT = re.compile(r"(?<![0-9])(?<![0-9][.,])0+(?=[0-9])")
 
@@ -61,7 +63,7 @@ def in_order(names: list[str]) -> list[str]:
         found = ordered(keys)
         if not is_told and found != by_value:
             raise _two_orders(found, by_value, "dots")
-    for read, marks in ((_by_written_numbers, "signs, commas and exponents"), (_by_thousands, "dots and commas")):
+    for read, marks in ((_by_written_numbers, "signs, commas and exponents"), (_by_thousands, "marks of thousands")):
         others = read(stems)
         if others is not None and (other := ordered(others)) != found:
             raise _two_orders(found, other, marks)
@@ -162,13 +164,13 @@ def _by_written_numbers(stems: list[str]) -> list[Any] | None:
 
 
 def _by_thousands(stems: list[str]) -> list[Any] | None:
-    """Sort keys by numbers whose thousands are set apart by dots or commas; `None` where there are none."""
+    """Sort keys by numbers whose thousands are set apart by dots, spaces or such; `None` where there are none."""
     columns = _columns(stems, _SEPARATED) or []
     are_thousands = [all(map(_THOUSANDS.fullmatch, numbers)) for numbers in columns]
-    if not any(re.search("[.,]", "".join(numbers)) for numbers in itertools.compress(columns, are_thousands)):
+    if not any(re.search(_MARK, "".join(numbers)) for numbers in itertools.compress(columns, are_thousands)):
         return None
     keys = [
-        [(int(re.sub("[.,]", "", number)),) if is_whole else _integers(number) for number in numbers]
+        [(int(re.sub(_MARK, "", number)),) if is_whole else _integers(number) for number in numbers]
         for numbers, is_whole in zip(columns, are_thousands)
     ]
     return list(zip(*keys))

@@ -413,10 +413,13 @@ def test_frames_whose_order_depends_on_what_a_dot_is_are_refused(tmp_path):
         values(tmp_path)
 
 
-@pytest.mark.parametrize("names", [["998", "999", "1.000"], ["998", "999", "1,000"]])
-def test_frames_whose_order_depends_on_whether_thousands_are_set_apart_are_refused(names):
-    with pytest.raises(UnreadableVideoError, match="cannot be told from their dots and commas; number the frames"):
-        in_order([f"{name}.png" for name in names])
+@pytest.mark.parametrize("mark", [".", ",", " ", "_", "'", "\u2019", "\u00a0", "\u202f"])
+def test_frames_whose_order_depends_on_whether_thousands_are_set_apart_are_refused(mark):
+    with pytest.raises(UnreadableVideoError, match="cannot be told from their marks of thousands; number the frames"):
+        in_order(["998.png", "999.png", f"1{mark}000.png"])
+    # In the same order either way.
+    names = [f"{shot}{mark}{number}.png" for shot in (1, 2, 10) for number in (100, 101)]
+    assert in_order(names[::-1]) == names
 
 
 @pytest.mark.parametrize(
