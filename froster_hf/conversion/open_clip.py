@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL.Image import Resampling
 
-from ..checkpoint_files import inside
+from ..checkpoint_files import CheckpointError, inside
 from ..modeling.configuration_froster import FrosterConfig
 from ..printing import printable
 from ..processing.same_inputs import pixel_values
@@ -51,7 +51,7 @@ def check_open_clip(found: Source, config: FrosterConfig, video_processor: Any) 
         video_processor: what would be done to its pixels.
 
     Raises:
-        CheckpointError: the file is not a JSON object.
+        CheckpointError: the file is not a JSON object, or has no object `model_cfg`.
         ValueError: names the fields, what the file says and what would be written.
     """
     folder = found.raw.path if found.raw.path.is_dir() else found.raw.path.parent
@@ -60,14 +60,19 @@ def check_open_clip(found: Source, config: FrosterConfig, video_processor: Any) 
     file = inside(folder, CONFIG_FILE)
     content = read_object(file)
     model = content.get("model_cfg")
-    # `a.b.c` is the deepest field.
-    stated = {**DEFAULTS, **_flat(_flat(model))} if isinstance(model, dict) else {}
-    stated |= _flat({"preprocess_cfg": content.get("preprocess_cfg")})
+    if not isinstance(model, dict):
+        raise CheckpointError(
+            f"{printable(str(file))} has {printable(repr(model), limit=100)} as its `model_cfg`, where an object "
+            "describes the model. Get the file again; or take it away, if it belongs to other weights."
+        )
+    # `a.b.c` is the deepest field; null says nothing.
+    fields = _flat(_flat(model)) | _flat({"preprocess_cfg": content.get("preprocess_cfg")})
+    stated = DEFAULTS | {name: value for name, value in fields.items() if value is not None}
     written = _written(config, video_processor)
     differences = [
         f"{name}: {printable(str(stated[name]), limit=100)} and {value}"
         for name, value in written.items()
-        if stated.get(name) is not None and not _same(stated[name], value)
+        if name in stated and not _same(stated[name], value)
     ]
     differences += [
         f"{printable(name, limit=100)}: {printable(str(value), limit=100)}, which is not converted"

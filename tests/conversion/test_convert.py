@@ -13,7 +13,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, AutoVideoProcessor, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from froster_hf import FrosterForVideoClassification, FrosterModel
-from froster_hf.conversion import convert_checkpoint, convert_state_dict, write_original_checkpoint
+from froster_hf.conversion import (
+    CheckpointError,
+    convert_checkpoint,
+    convert_state_dict,
+    write_original_checkpoint,
+)
 from froster_hf.conversion.open_clip import _written
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.whole_files import ResultExistsError
@@ -445,14 +450,24 @@ def test_fields_of_open_clip_without_effect_are_none_of_another_model(tmp_path):
     convert_checkpoint(tmp_path / "open_clip_model.safetensors", tmp_path / "out")
 
 
-def test_the_activation_of_open_clip_is_not_assumed_to_be_openais(tmp_path):
+@pytest.mark.parametrize("says", [{}, {"quick_gelu": None}], ids=["nothing", "null"])
+def test_the_activation_of_open_clip_is_not_assumed_to_be_openais(tmp_path, says):
     save_file(clip_state_dict(vocab=514), tmp_path / "open_clip_model.safetensors")
     model = {**OPEN_CLIP["model_cfg"]}
     del model["quick_gelu"]
+    model |= says
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
     with pytest.raises(ValueError, match="quick_gelu: False and True"):
         convert_checkpoint(tmp_path / "open_clip_model.safetensors", tmp_path / "out")
     convert_checkpoint(tmp_path / "open_clip_model.safetensors", tmp_path / "out", hidden_act="gelu")
+
+
+@pytest.mark.parametrize("stated", [{}, {"model_cfg": None}, {"model_cfg": [OPEN_CLIP["model_cfg"]]}])
+def test_a_file_of_open_clip_that_describes_no_model_is_refused(tmp_path, stated):
+    save_file(clip_state_dict(vocab=514), tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(stated))
+    with pytest.raises(CheckpointError, match=r"open_clip_config.json has .* as its `model_cfg`, where an object"):
+        convert_checkpoint(tmp_path / "open_clip_model.safetensors", tmp_path / "out")
 
 
 def test_pickled_weights_of_the_hub_are_found_beside_another_programs(tmp_path, monkeypatch):
