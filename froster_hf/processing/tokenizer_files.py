@@ -72,6 +72,8 @@ MOST_EMBEDDINGS = 2**20
 MOST_MERGED = 2**24
 # Such pairs in a file of them, or in tokenizer.json, each of which takes some hundred bytes.
 MOST_PAIRS = 2**20
+# Words of a vocabulary that no such pair makes: tokens for ends and padding, and words added by hand.
+MOST_UNMADE = 32
 # XLM-V's, which MetaCLIP 2 has, has 18 million.
 MAX_SENTENCEPIECE_BYTES = 32 * 2**20
 # The first release of its library that neither runs tests of a file's own nor reads beyond its own memory.
@@ -253,8 +255,9 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> int:
                 f"{printable(os.fspath(name))} has no tokenizer: neither tokenizer.json nor vocab.json nor a model of "
                 f"sentencepiece. Get the whole checkpoint.{OWN_TOKENIZER}"
             )
-        _check_vocabulary(read_settings(vocabulary), embeddings)
-        _check_pairs(find("merges.txt"))
+        tokens = read_settings(vocabulary)
+        _check_vocabulary(tokens, embeddings)
+        _check_pairs(find("merges.txt"), tokens)
     # SigLIP's first tokenizer reads its model even then, with the library.
     for model in SENTENCEPIECE_FILES if description is not None and is_sentencepiece_available() else sorted(names):
         if model.startswith(OTHER_FORMATS):
@@ -466,6 +469,11 @@ def check_description(content: Mapping[str, Any], *, embeddings: int = MOST_EMBE
     for token in added:
         if not _is_token(token):
             raise _refused("an added token is", token, f"texts of 1 to {LONGEST_TOKEN} characters, with flags")
+    # Where the library ignores them, a word is its token as a whole.
+    if isinstance(vocabulary, Mapping) and isinstance(pairs, list) and not model.get("ignore_merges"):
+        words = vocabulary.keys() - {token["content"] for token in added}
+        texts = (" ".join(map(str, pair)) if isinstance(pair, list) else str(pair) for pair in pairs)
+        _check_made(words, texts, suffix=model.get("end_of_word_suffix") or "")
     for section, lengths in (("truncation", ("max_length", "stride")), ("padding", ("pad_to_multiple_of",))):
         _check_lengths(content.get(section), section, lengths)
 
@@ -492,8 +500,9 @@ def _check_vocabulary(tokens: Collection[Any], embeddings: int) -> None:
         raise _refused("the prefixes of its vocabulary's tokens are", prefixes, f"up to {most} for this text tower")
 
 
-def _check_pairs(file: str | None) -> None:
-    """Refuse a list of pairs of tokens that make another, a line each, that is longer than any backbone's."""
+def _check_pairs(file: str | None, tokens: Iterable[str]) -> None:
+    """Refuse a list of pairs of tokens that make another, a line each, that is longer than any backbone's, or that is
+    not the whole one of these tokens."""
     if file is None:
         return
     with open(file, "rb") as stream:
@@ -501,6 +510,24 @@ def _check_pairs(file: str | None) -> None:
     if len(data) > MOST_MERGED:
         raise _refused("the pairs of its tokens take more bytes,", file, f"up to {MOST_MERGED}")
     _check_number_of_pairs(data.count(b"\n") + data.count(b"\r"))
+    # Lines as the library reads them, to which a "\r" alone ends none.
+    lines = data.decode(errors="replace").split("\n")
+    _check_made(tokens, (line.removesuffix("\r") for line in lines), suffix="</w>")
+
+
+def _check_made(tokens: Iterable[str], pairs: Iterable[str], *, suffix: str) -> None:
+    """Refuse a vocabulary whose words no pairs of tokens make: each would be cut into letters, no error said.
+
+    Args:
+        tokens: the vocabulary, without tokens that are found as a whole.
+        pairs: two tokens each, with a space between them.
+        suffix: of tokens that end a word.
+    """
+    words = {token for token in tokens if len(word := token.removesuffix(suffix)) > 1 and word.isalpha()}
+    words.difference_update(pair.replace(" ", "") for pair in pairs)
+    if len(words) > MOST_UNMADE:
+        what = f"the words of its vocabulary that none of its merges makes, such as {min(words)!r:.50}, are"
+        raise _refused(what, len(words), f"up to {MOST_UNMADE}; the list of merges may be cut off")
 
 
 def _check_number_of_pairs(pairs: int) -> None:

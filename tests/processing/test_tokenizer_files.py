@@ -633,21 +633,57 @@ def test_a_vocabulary_of_its_own_file_is_bounded_as_others(tmp_path, vocabulary,
         FrosterProcessor.from_pretrained(folder)
 
 
-@pytest.mark.parametrize(("line", "told"), [("i n\n", "the pairs of its tokens are 30"), ("i " * 10, "more bytes")])
-def test_pairs_of_tokens_in_their_own_file_are_counted_before_they_are_read(tmp_path, monkeypatch, line, told):
-    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+def copy_in_two_files(folder: Path) -> tuple[Path, str]:
+    """A checkpoint with CLIP's first files of a tokenizer, and the content of its merges.txt."""
+    copy_of(SMALL_FROSTER, folder)
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": "CLIPTokenizer"}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in model["merges"]))
-    assert len(FrosterProcessor.from_pretrained(folder).tokenizer) == len(model["vocab"])
+    change_json(folder / "tokenizer_config.json", tokenizer_class="CLIPTokenizer")
+    return folder, "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in model["merges"])
+
+
+@pytest.mark.parametrize(("line", "told"), [("i n\n", "the pairs of its tokens are 30"), ("i " * 10, "more bytes")])
+def test_pairs_of_tokens_in_their_own_file_are_counted_before_they_are_read(tmp_path, monkeypatch, line, told):
+    folder, _ = copy_in_two_files(tmp_path / "froster")
     monkeypatch.setattr("froster_hf.processing.tokenizer_files.MOST_PAIRS", 29)
     monkeypatch.setattr("froster_hf.processing.tokenizer_files.MOST_MERGED", 200)
     (folder / "merges.txt").write_text(line * 30)
     with pytest.raises(TokenizerError, match=told):
         FrosterProcessor.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_pairs_of_tokens_in_their_own_file_are_taken_with_lines_of_any_system(tmp_path, end):
+    folder, pairs = copy_in_two_files(tmp_path / "froster")
+    (folder / "merges.txt").write_bytes(pairs.replace("\n", end).encode())
+    own, same = (FrosterProcessor.from_pretrained(place).tokenizer for place in (SMALL_FROSTER, folder))
+    assert same("a circle moving right")["input_ids"] == own("a circle moving right")["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda pairs: "", lambda pairs: pairs.replace("\n", "\r"), lambda pairs: pairs[: pairs.index("\n", 2000) + 1]],
+    ids=["empty", "lines that the library takes for one", "cut off behind a line"],
+)
+def test_a_vocabulary_whose_words_no_pairs_make_is_refused(tmp_path, change):
+    folder, pairs = copy_in_two_files(tmp_path / "froster")
+    (folder / "merges.txt").write_bytes(change(pairs).encode())
+    with pytest.raises(TokenizerError, match=r"the words of its vocabulary that none of its merges makes, such as '"):
+        FrosterProcessor.from_pretrained(folder)
+
+
+def test_words_that_no_pairs_make_are_taken_where_they_are_found_as_a_whole():
+    content = json.loads((SMALL_FROSTER / "tokenizer.json").read_text())
+    words = [token for token in content["model"]["vocab"] if len(token.removesuffix("</w>")) > 1]
+    content["model"]["merges"] = []
+    with pytest.raises(TokenizerError, match="that none of its merges makes"):
+        check_description(content)
+    check_description(content | {"model": content["model"] | {"ignore_merges": True}})
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    check_description(content | {"added_tokens": [{"id": 0, "content": word, **flags} for word in words]})
+    few = dict.fromkeys(["<pad>", "pad", "ucf", *"abc", *(f"<0x{byte:02X}>" for byte in range(256))], 0)
+    check_description(content | {"model": content["model"] | {"vocab": few}})
 
 
 def test_pairs_of_tokens_in_a_description_are_counted(monkeypatch):
