@@ -270,12 +270,16 @@ def _read_folder(folder: Path, *, max_bytes: int, timeout_seconds: float) -> Raw
     total = sum(file.stat().st_size for file in files if file.exists())
     if total > max_bytes:
         raise CheckpointError(f"The weights in {folder} have {total} bytes, more than the allowed {max_bytes}.")
+    stored: dict[str, list[str]] = {}
+    characters = 0
     for file in files:
         shard = _read_file(file, max_bytes=max_bytes, timeout_seconds=timeout_seconds).tensors
-        if weight_map is not None:
-            refuse_other_shards({str(file): shard}, weight_map)
+        stored[str(file)] = list(shard)
         tensors |= shard
-        _refuse_many_characters(sum(map(len, tensors)), file)
+        characters += sum(map(len, shard))
+        _refuse_many_characters(characters, file)
+    if weight_map is not None:
+        refuse_other_shards(stored, weight_map)
     return RawCheckpoint(folder, "transformers", tensors, config=config, sha256=file_fingerprint(*files))
 
 

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -430,8 +430,7 @@ class WeightsFolder:
         self.stored_names: dict[str, str] = {}
         self._files: dict[str, Path] = {}
         files = self._weight_files()
-        for file in files:
-            self._read_layout(file)
+        self._read_layout(files)
         try:
             described = refuse_oversized(self.config, files)
         except Exception as error:
@@ -482,21 +481,24 @@ class WeightsFolder:
             refuse_other_shards(check_headers(files), weight_map)
         return files
 
-    def _read_layout(self, path: Path) -> None:
-        try:
-            with safe_open(path, framework="pt") as file:
-                kept = [name for name in file.keys() if not LEFT_OUT.search(name)]  # noqa: SIM118 (not a dict)
-                names = own_names([*self.stored_names.values(), *kept], prefix="froster.", where=path)
-                for name in names.keys() - self.stored_names.keys():
-                    tensor = file.get_slice(names[name])
-                    self.layout[name] = tensor.get_dtype(), tensor.get_shape()
-                    self._files[name] = path
-                self.stored_names = names
-        except SafetensorError as error:
-            raise ValueError(f"{path} cannot be read as safetensors: {one_line(str(error))}.") from error
-        unknown = {dtype for dtype, _ in self.layout.values()} - DTYPES.keys()
-        if unknown:
-            raise ValueError(f"{path} holds tensors of type {', '.join(sorted(unknown))}, which cannot be blended.")
+    def _read_layout(self, files: Sequence[Path]) -> None:
+        kept: dict[str, tuple[Path, str, list[int]]] = {}
+        for path in files:
+            try:
+                with safe_open(path, framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118 (not a dict)
+                        if not LEFT_OUT.search(name):
+                            tensor = file.get_slice(name)
+                            kept[name] = path, tensor.get_dtype(), tensor.get_shape()
+            except SafetensorError as error:
+                raise ValueError(f"{path} cannot be read as safetensors: {one_line(str(error))}.") from error
+        for path, dtype, _ in kept.values():
+            if dtype not in DTYPES:
+                raise ValueError(f"{path} holds tensors of type {dtype}, which cannot be blended.")
+        self.stored_names = own_names(kept, prefix="froster.", where=self.folder)
+        for name, stored in self.stored_names.items():
+            self._files[name], dtype, shape = kept[stored]
+            self.layout[name] = dtype, shape
 
 
 def _check_architectures(a: Any, b: Any, *, names: tuple[str, str], has_modules: bool) -> None:

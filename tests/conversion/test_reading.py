@@ -581,6 +581,13 @@ def test_shards_that_disagree_with_their_index_are_refused(tmp_path, weight_map)
         read_checkpoint(folder)
 
 
+def test_an_index_is_gone_through_once_however_many_shards_it_has(tmp_path, monkeypatch):
+    calls: list[dict] = []
+    monkeypatch.setattr("froster_hf.conversion.reading.refuse_other_shards", lambda names, _: calls.append(names))
+    read_checkpoint(shards(tmp_path))
+    assert calls == [{str(tmp_path / "model-1.safetensors"): ["a"], str(tmp_path / "model-2.safetensors"): ["b"]}]
+
+
 @pytest.mark.parametrize("name", ["model-2.safetensors", "model.safetensors.index.json", "config.json"])
 def test_links_out_of_the_folder_are_refused(tmp_path, name):
     folder = shards(tmp_path / "checkpoint")
