@@ -678,9 +678,12 @@ def _weight_files(
 
     Raises:
         CheckpointError: see `shard_names`; or an index has no object `metadata`, which transformers writes into.
+        ValueError: the metadata name a type of weights that is refused.
     """
     from transformers.utils import cached_file
     from transformers.utils.hub import get_checkpoint_shard_files
+
+    from .modeling.configuration_froster import check_dtype
 
     find: Any = partial(cached_file, checkpoint, **where, _raise_exceptions_for_missing_entries=False)
     infix = "" if variant is None else f".{variant}"
@@ -691,8 +694,9 @@ def _weight_files(
             return [file], None
         if (index := find(f"{stem}.{kind}.index{infix}.json")) is not None:
             weight_map = shard_names(Path(index))
-            if not isinstance(read_settings(index).get("metadata"), Mapping):
+            if not isinstance(metadata := read_settings(index).get("metadata"), Mapping):
                 raise CheckpointError(f"{printable(index)} has no object `metadata`. Get the whole checkpoint.")
+            check_dtype(metadata, where=f"{printable(index)}: metadata.")
             return list(get_checkpoint_shard_files(checkpoint, index, **where)[0]), weight_map
     return [], None
 

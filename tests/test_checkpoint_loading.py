@@ -278,6 +278,16 @@ def test_weights_that_are_damaged_are_an_error_of_the_checkpoint(tmp_path, origi
         load(folder)
 
 
+def test_a_type_of_weights_that_only_an_index_names_is_one_of_a_models(tmp_path):
+    """transformers looks there where a configuration names none."""
+    folder = Path(shutil.copytree(SMALL_FROSTER, tmp_path / "checkpoint"))
+    without_metadata(folder)
+    file = folder / "model.safetensors.index.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"metadata": {"dtype": 3}}))
+    with pytest.raises(ValueError, match=r"index\.json: metadata\.dtype` is 3; it must be one of float16"):
+        FrosterForVideoClassification.from_pretrained(folder)
+
+
 def in_cache(folder: Path, cache: Path) -> str:
     """The name under which a folder is in the Hub's cache."""
     snapshot = cache / "models--owner--name" / "snapshots" / ("a" * 40)

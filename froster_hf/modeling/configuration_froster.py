@@ -97,6 +97,9 @@ NAMES_OF_FILES = {
     *CALLERS_FIELDS,
 }
 
+# Types of weights that a file may name, as torch does.
+DTYPES = ("float16", "half", "bfloat16", "float32", "float", "float64", "double")
+
 # What a model computes, and holds in memory: sizes that are allowed one by one multiply, so what comes out is held
 # against what published models have, or against the parameters, which a file has to bring along.
 
@@ -203,17 +206,33 @@ def check_names(names: Iterable[str], config_class: type[PreTrainedConfig], *, w
             )
 
 
-def check_tower(tower: Any, name: str) -> None:
-    """Hold a tower's configuration, an object or the fields of one, against `TOWER_SIZE_LIMITS` and [`check_names`].
+def check_dtype(fields: Mapping[str, Any], *, where: str = "") -> None:
+    """Refuse a type of weights that no model is built in, which transformers looks up in torch by its name.
 
     Raises:
-        ValueError: it is neither, a size, `layer_norm_eps` or `attention_dropout` is beyond its limits, or a name is
-            refused.
+        ValueError: names it.
+    """
+    for name in ("dtype", "torch_dtype"):
+        value = fields.get(name)
+        # A configuration in memory has torch's own object.
+        stated = value if isinstance(value, str) else str(value).removeprefix("torch.")
+        if value is not None and stated not in DTYPES:
+            raise ValueError(f"`{where}{name}` is {value!r:.100}; it must be one of {', '.join(DTYPES)}, or null.")
+
+
+def check_tower(tower: Any, name: str) -> None:
+    """Hold a tower's configuration, an object or the fields of one, against `TOWER_SIZE_LIMITS`, [`check_names`] and
+    [`check_dtype`].
+
+    Raises:
+        ValueError: it is neither, a size, `layer_norm_eps` or `attention_dropout` is beyond its limits, or a name or
+            type is refused.
     """
     if tower is not None and not isinstance(tower, dict | PreTrainedConfig):
         raise ValueError(f"`{name}` is {tower!r:.100}; it must hold the fields of a tower.")
     sizes = tower if isinstance(tower, dict) else vars(tower) if tower is not None else {}
     check_names(sizes, PreTrainedConfig, where=f"{name}.")
+    check_dtype(sizes, where=f"{name}.")
     check_sizes(sizes, TOWER_SIZE_LIMITS, where=f"{name}.")
     if isinstance(epsilon := sizes.get("layer_norm_eps"), int | float):
         check_epsilon(epsilon, f"{name}.layer_norm_eps")
@@ -390,6 +409,7 @@ class FrosterConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         check_names(kwargs, type(self))
+        check_dtype(vars(self) | kwargs)
         check_sizes(vars(self) | kwargs, SIZE_LIMITS)
         for name in self.sub_configs:
             check_tower(getattr(self, name), name)
@@ -644,6 +664,7 @@ def read_dual_encoder_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
     """
     entry = find_backbone(fields.get("model_type"))
     check_names(fields, PreTrainedConfig)
+    check_dtype(fields)
     _check_quantization(fields)
     for name in FrosterConfig.sub_configs:
         # Old files say a tower's fields twice.

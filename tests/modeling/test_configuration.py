@@ -1,6 +1,8 @@
 import json
+import re
 
 import pytest
+import torch
 from transformers import AlignConfig, AutoConfig, AutoModel, CLIPConfig, Siglip2Config, SiglipConfig
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification, FrosterModel
@@ -123,6 +125,22 @@ def test_hostile_sizes_of_a_tower_are_refused(tower, value):
     for name in known:
         with pytest.raises(ValueError, match=rf"`{tower}.{name}` is {value}"):
             FrosterConfig(**{tower: {name: value}})
+
+
+@pytest.mark.parametrize("where", ["dtype", "torch_dtype", "text_config.dtype", "vision_config.torch_dtype"])
+@pytest.mark.parametrize("value", [3, [], {"text_config": "float16"}, "int8", "float8_e4m3fn", "Tensor", "auto"])
+def test_a_type_of_weights_that_no_model_is_built_in_is_refused_by_name(where, value):
+    tower, _, name = where.rpartition(".")
+    for model_type, load in (("froster", FrosterConfig.from_dict), ("clip", read_dual_encoder_config)):
+        fields = {tower: {name: value}} if tower else {name: value}
+        with pytest.raises(ValueError, match=rf"`{re.escape(where)}` is .*; it must be one of float16, half"):
+            load({"model_type": model_type, **fields})
+
+
+@pytest.mark.parametrize("value", [None, "bfloat16", "half", torch.float16])
+def test_types_of_weights_are_taken_as_files_and_torch_name_them(value):
+    config = FrosterConfig(dtype=value, text_config={"dtype": value})
+    assert FrosterConfig.from_dict(config.to_dict()).dtype in (None, torch.bfloat16, torch.float16)
 
 
 def test_kernels_are_chosen_by_the_caller_and_by_no_file(tmp_path):
