@@ -1,17 +1,22 @@
 """The model card: metadata for the Hub, and a page for people, from facts, the checkpoint itself, and measurements."""
 
+import dataclasses
+import functools
 import json
+import pkgutil
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..modeling.configuration_froster import FrosterConfig
 from ..printing import counted, printable, printable_lines
-from ..settings import yaml_text
-from ..training.run_identity import FREE_PREFIXES
+from ..settings import NameIn, yaml_text
+from ..training.arguments import FrosterTrainingArguments
+from ..training.recipes import RECIPE_KINDS, argument_hints
+from ..training.run_identity import COMPARED_BY_EFFECT, decides
 from .card_facts import CardFacts
 from .markdown import Safe, render
 from .measured_results import MeasuredResult
@@ -30,12 +35,12 @@ NUM_EXAMPLE_LABELS = 3
 PLAIN_LABEL = re.compile(r"[\w ,.()-]{1,60}")
 # What a training recipe says about the method; its other fields are the user's paths and machine.
 RECIPE_FIELDS = ("about", "model", "total_batch_size", "warmup_epochs", "training")
-# Of the machine, its logs and its disk; the weights are the same without them.
-MACHINE_FIELDS = tuple(
-    f"training.{name}"
-    for name in (*FREE_PREFIXES, "disable_tqdm", "per_device_", "report_to", "text_chunk_size", "use_cpu")
-)
 RECIPE_DATA_FIELDS = ("format", "published", "label_set", "held_out", "shots")
+# Told without the path on somebody's disk, and as they are: the exported folder has the templates, too.
+CHECKPOINT_FIELDS = ("model.checkpoint", "training.teacher")
+FREE_TEXT_FIELDS = ("about", "model.prompt_templates")
+# A text in an argument's list or mapping, such as the sampling of a video; a path is none.
+WORD = re.compile(r"\w{1,60}")
 
 
 class ShownCardData(ModelCardData):
@@ -147,21 +152,52 @@ def architecture_rows(
 
 
 def recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A training recipe as (field, value): what decides the weights, without paths."""
+    """A training recipe as (field, value): what decides the weights, and no text that may be a path, name or token."""
     shown = {name: recipe[name] for name in RECIPE_FIELDS if name in recipe}
     data = recipe.get("data") or {}
     shown["data"] = {name: data[name] for name in RECIPE_DATA_FIELDS if name in data}
+    hints = _recipe_hints()
     rows = []
     for name, value in shown.items():
         fields = (
             {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, Mapping) else {name: value}
         )
         for key, entry in fields.items():
-            if key == "model.checkpoint":
+            if entry is None or key not in hints:
+                continue
+            if key in CHECKPOINT_FIELDS:
                 entry = shown_checkpoint(str(entry))
-            if entry is not None and not key.startswith(MACHINE_FIELDS):
-                rows.append((key, entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False)))
+            elif key not in FREE_TEXT_FIELDS and not _is_told(entry, set(_choices(hints[key]))):
+                continue
+            rows.append((key, entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False)))
     return rows
+
+
+@functools.cache
+def _recipe_hints() -> dict[str, Any]:
+    """Field of a recipe of any kind, with its section -> type; of arguments, those that decide the weights."""
+    hints: dict[str, Any] = {}
+    for kind in RECIPE_KINDS.values():
+        for name, hint in get_type_hints(pkgutil.resolve_name(kind.fields), include_extras=True).items():
+            parts = get_type_hints(hint, include_extras=True) if dataclasses.is_dataclass(hint) else {}
+            hints |= {name: hint} | {f"{name}.{part}": inner for part, inner in parts.items()}
+    arguments = argument_hints(FrosterTrainingArguments, reserved=())
+    told = {name: hint for name, hint in arguments.items() if decides(name) or name in COMPARED_BY_EFFECT}
+    return hints | {f"training.{name}": hint for name, hint in told.items()}
+
+
+def _choices(hint: Any) -> Iterator[str]:
+    """The texts that a field's type names."""
+    for part in get_args(hint):
+        yield from part.table if isinstance(part, NameIn) else [part] if isinstance(part, str) else _choices(part)
+
+
+def _is_told(value: Any, choices: Collection[str]) -> bool:
+    """Whether a value consists of numbers, a field's own choices, and, within lists and mappings, of words."""
+    if isinstance(value, list | tuple | Mapping):
+        entries = [*value, *value.values()] if isinstance(value, Mapping) else value
+        return all((isinstance(entry, str) and WORD.fullmatch(entry)) or _is_told(entry, ()) for entry in entries)
+    return value is None or isinstance(value, int | float) or (isinstance(value, str) and value in choices)
 
 
 def without_paths(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,17 +28,19 @@ FREE_PREFIXES = (
     *("include_", "log_", "logging_", "save_", "torch_", "trackio_"),
 )
 DECIDING_DESPITE_PREFIX = ("dataloader_drop_last", "dataloader_in_order")
+# Of them, those that are compared as what they give: the length of the run, the seed of clips and prompts, the weights
+# and the precision of the teacher.
+COMPARED_BY_EFFECT = ("num_train_epochs", "max_steps", "data_seed", "teacher", "teacher_dtype")
 FREE_ARGUMENTS = (
+    *COMPARED_BY_EFFECT,
+    # Compared as the clips of a step.
+    *("per_device_train_batch_size", "gradient_accumulation_steps"),
     *("batch_eval_metrics", "bf16_full_eval", "debug", "deepspeed", "disable_tqdm", "enable_jit_checkpoint"),
     *("fp16_full_eval", "full_determinism", "greater_is_better", "load_best_model_at_end", "local_rank"),
     *("max_consecutive_nonfinite_steps", "max_undecodable_share", "metric_for_best_model", "output_dir"),
     *("parallelism_config", "per_device_eval_batch_size", "prediction_loss_only", "project", "push_to_hub"),
     *("report_to", "restore_callback_states_from_checkpoint", "resume_from_checkpoint", "run_name"),
     *("skip_memory_metrics", "text_chunk_size", "use_cpu"),
-    # Compared as what they make together: the clips of a step, and the length of the run.
-    *("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps"),
-    # Compared as what they give: the seed of clips and prompts, the teacher's weights and its precision.
-    *("data_seed", "teacher", "teacher_dtype"),
 )
 # Fields of a model's configuration that say nothing of what it computes.
 FREE_FIELDS = (
@@ -148,7 +150,7 @@ def _precision_of(teacher: FrozenTeacher) -> str:
 
 def argument_identity(args: TrainingArguments) -> dict[str, Any]:
     """The arguments that decide the weights, and what some of them make together."""
-    fields = {name: value for name, value in args.to_dict().items() if _decides(name)}
+    fields = {name: value for name, value in args.to_dict().items() if decides(name)}
     clips_at_once = args.train_batch_size * args.world_size
     fields["clips per step"] = clips_at_once * args.gradient_accumulation_steps
     if fields.get("objective") == "symmetric_kl":
@@ -158,7 +160,8 @@ def argument_identity(args: TrainingArguments) -> dict[str, Any]:
     return fields
 
 
-def _decides(argument: str) -> bool:
+def decides(argument: str) -> bool:
+    """Whether a training argument decides the weights by its own value; see also `COMPARED_BY_EFFECT`."""
     free = argument in FREE_ARGUMENTS or argument.startswith(FREE_PREFIXES)
     return not free or argument in DECIDING_DESPITE_PREFIX
 

@@ -1,18 +1,23 @@
 """Cards: hostile text stays text, committed cards are what their facts give, published numbers are the papers'."""
 
 import ast
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from transformers import TrainingArguments
 
 from froster_hf import FrosterConfig
 from froster_hf.evaluation import published_results
 from froster_hf.hub import CardFacts, MeasuredResult, build_model_card, load_card_facts
 from froster_hf.hub.markdown import escape, link, plain
-from froster_hf.hub.model_card import architecture_rows
+from froster_hf.hub.model_card import architecture_rows, recipe_rows
 from froster_hf.modeling.tables_froster import TEMPORAL_MODULES
+from froster_hf.shapes.pretraining.recipe import PretrainingRecipe, RecipeArchitecture, RecipeStills
+from froster_hf.training.arguments import FrosterTrainingArguments
+from froster_hf.training.recipes import Recipe, RecipeData, RecipeModel, RecipeWorld
 from tests.fixtures.tiny import tiny_model
 
 CARDS = Path(__file__).parents[2] / "model_cards"
@@ -46,7 +51,7 @@ def test_hostile_text_stays_text_wherever_it_stands(text):
             facts,
             config=tiny_config([value]),
             results=[result],
-            recipe={"about": value, "training": {value: value}, "output_dir": "/home/me"},
+            recipe={"about": value, "model": {"prompt_templates": [value]}, "output_dir": "/home/me"},
             conversion={"source": f"/home/me/{value}", "layout": "froster", "sha256": "ab"},
         )
 
@@ -93,6 +98,47 @@ def test_what_only_code_and_links_may_hold_is_checked():
         plain('x", trust="y')
     with pytest.raises(ValueError, match="https"):
         link("http://x.org")
+
+
+def fields_of_recipes() -> dict[str, list[str]]:
+    """Section -> all of its fields, of both kinds of recipes and of transformers' arguments."""
+    kinds = [Recipe, PretrainingRecipe]
+    fields = {"": [*kinds], "model": [RecipeModel, RecipeArchitecture], "data": [RecipeData], "world": [RecipeWorld]}
+    fields |= {"training": [FrosterTrainingArguments, TrainingArguments], "stills": [RecipeStills]}
+    return {
+        section: [*{entry.name: None for kind in kinds for entry in dataclasses.fields(kind)}, "push_to_hub_token"]
+        for section, kinds in fields.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "secret", ["/home/me/secret/a.json", "secret", "hf_secret", ["a/secret"], {"b": ["~/secret"]}]
+)
+def test_no_text_of_a_recipe_is_told_that_may_be_a_path_a_name_or_a_token(secret):
+    fields = fields_of_recipes()
+    recipe = {section: dict.fromkeys(names, secret) for section, names in fields.items() if section}
+    recipe |= {name: secret for name in fields[""] if name not in recipe}
+    # Words for others to read, and checkpoints without their paths; the folder of a model holds its templates.
+    del recipe["about"], recipe["model"]["checkpoint"], recipe["model"]["prompt_templates"]
+    del recipe["training"]["teacher"]
+    assert recipe_rows(recipe) == []
+    assert len(fields["training"]) > 100
+
+
+def test_checkpoints_of_a_recipe_are_told_without_their_paths():
+    recipe = {"model": {"checkpoint": "/home/me/clip"}, "training": {"teacher": "/home/me/runs/teacher/model"}}
+    assert recipe_rows(recipe) == [("model.checkpoint", "clip"), ("training.teacher", "teacher")]
+
+
+def test_a_recipe_is_told_by_numbers_choices_and_words():
+    training = {"learning_rate": 1e-4, "optim": "adamw_torch", "lr_scheduler_type": "cosine", "bf16": True, "seed": 0}
+    training |= {"distillation": "residual", "train_video_options": {"sampling": "uniform", "scale": [0.5, 1]}}
+    training |= {"num_train_epochs": 2, "optim_target_modules": ["attn", "mlp"], "lr_scheduler_kwargs": {"power": 2}}
+    machine = {"dataloader_num_workers": 3, "save_steps": 5, "text_chunk_size": 8, "per_device_train_batch_size": 2}
+    told = dict(recipe_rows({"training": training | machine, "data": {"format": "ucf101", "held_out": 0.2}}))
+    assert set(told) == {*(f"training.{name}" for name in training), "data.format", "data.held_out"}
+    assert told["training.optim"] == "adamw_torch"
+    assert told["training.train_video_options"] == '{"sampling": "uniform", "scale": [0.5, 1]}'
 
 
 def test_a_card_without_measurements_claims_none():
