@@ -8,7 +8,7 @@ in the folder and is this package's own, byte for byte; everything else is dropp
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ SETTINGS = (
     "tokenizer_config.json",
     "video_preprocessor_config.json",
 )
+# What transformers writes of a pipeline; older releases have `tf`. Of another, its loader asks for its defaults.
+PIPELINE_FIELDS = {"impl", "pt", "tf", "type"}
+CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 RELATIVE_IMPORT = re.compile(r"^\s*(?:from\s+\.(\w+)\s+import|import\s+\.(\w+))", re.MULTILINE)
 
 
@@ -103,12 +106,13 @@ def _with_foreign_code(folder: Path, files: Iterable[Path]) -> Iterator[tuple[Pa
             continue
         # Code is looked for beside the file that names it.
         content = _read(path)
-        if references := list(_drop_references(content, own if path.parent == folder else set())):
+        if references := list(_drop_references(content, own if path.parent == folder else {})):
             yield path, content, [f"{name}: {reference}" for reference in references]
 
 
-def own_modules(folder: Path) -> set[str]:
-    """Modules in the folder that are copies of files of this package, and so is everything that they import."""
+def own_modules(folder: Path) -> dict[str, set[str]]:
+    """Modules in the folder that are copies of files of this package, and so is everything that they import; each with
+    its classes."""
     originals: dict[str, list[Path]] = {}
     for path in PACKAGE.rglob("*.py"):
         originals.setdefault(path.name, []).append(path)
@@ -124,7 +128,7 @@ def own_modules(folder: Path) -> set[str]:
     }
     while broken := {name for name in own if not needs[name] <= own}:
         own -= broken
-    return own
+    return {name: set(CLASS.findall(texts[name])) for name in own}
 
 
 def _is_copy(path: Path, original: Path) -> bool:
@@ -139,7 +143,7 @@ def _read(path: Path) -> Any:
         raise ValueError(f"{printable(str(path))} cannot be read as JSON: {reason}.") from error
 
 
-def _drop_references(content: Any, own: set[str]) -> Iterator[str]:
+def _drop_references(content: Any, own: Mapping[str, set[str]]) -> Iterator[str]:
     """Delete references to code that is not in `own`, at any depth but below labels or tokens; yields what."""
     pending = [content]
     while pending:
@@ -154,7 +158,7 @@ def _drop_references(content: Any, own: set[str]) -> Iterator[str]:
             pending += [entry for name, entry in value.items() if name not in KEYED_BY_TEXTS]
 
 
-def _drop_entries(holder: dict[str, Any], field: str, own: set[str]) -> Iterator[str]:
+def _drop_entries(holder: dict[str, Any], field: str, own: Mapping[str, set[str]]) -> Iterator[str]:
     entries = holder[field]
     if not isinstance(entries, dict):
         # Older releases of transformers wrote the tokenizer's classes without a name.
@@ -162,17 +166,31 @@ def _drop_entries(holder: dict[str, Any], field: str, own: set[str]) -> Iterator
         yield f"{field}: {printable(repr(entries), limit=200)}"
         return
     for name, entry in list(entries.items()):
-        named = entry.get("impl") if field == "custom_pipelines" and isinstance(entry, dict) else entry
-        if not _is_own(named, own):
+        is_pipeline = field == "custom_pipelines" and isinstance(entry, dict)
+        named = entry.get("impl") if is_pipeline else entry
+        if not _is_own(named, own) or (is_pipeline and not _loads_models(entry)):
+            named = entry if _is_own(named, own) else named
             del entries[name]
             yield f"{printable(name, limit=200)}: {printable(repr(named), limit=200)}"
     if not entries:
         del holder[field]
 
 
-def _is_own(named: Any, own: set[str]) -> bool:
+def _is_own(named: Any, own: Mapping[str, set[str]]) -> bool:
     """Whether a reference, or each of a slow and a fast tokenizer's, is `module.Class` of a module in `own`."""
     classes = [entry for entry in named if entry is not None] if isinstance(named, list) else [named]
     return all(
-        isinstance(entry, str) and entry.count(".") == 1 and entry.partition(".")[0] in own for entry in classes
+        isinstance(entry, str) and entry.count(".") == 1 and entry.split(".")[1] in own.get(entry.split(".")[0], ())
+        for entry in classes
+    )
+
+
+def _loads_models(pipeline: Mapping[str, Any]) -> bool:
+    """Whether a pipeline is as transformers writes one: its loader uses whatever of its own is named as `pt`."""
+    from transformers.models import auto
+
+    models = pipeline.get("pt")
+    return pipeline.keys() <= PIPELINE_FIELDS and all(
+        isinstance(name, str) and name.startswith("AutoModel") and hasattr(auto, name)
+        for name in (models if isinstance(models, list) else [models])
     )

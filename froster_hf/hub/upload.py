@@ -3,21 +3,24 @@
 import glob
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, ModelCardData
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..checkpoint_files import CONFIG, VOCABULARIES, check_checkpoint_files, read_configuration
+from ..conversion.convert import read_report
 from ..foreign_code import refuse_foreign_code
 from ..modeling.configuration_froster import CALLERS_FIELDS, FrosterConfig
 from ..printing import listing, one_line, printable
 from ..processing.text_files import read_json
 from ..processing.tokenizer_files import KEPT_FILES, check_processor_files
 from ..quantization_files import refuse_other_quantizers
+from ..settings import read_yaml_file
 from ..weights_license import CARD_FILE, REPORT_FILE, card_metadata
 from ..whole_files import refuse_link
 from .export_folder import SENTENCE_TRANSFORMERS_FILES
@@ -59,8 +62,8 @@ def push_folder(
     Raises:
         ValueError: the folder is not an export, or has files that are not its own (see `check_checkpoint_files`), or
             a link in the place of a folder; or it holds or names code that is not this version of the package's, or
-            something else to load, such as kernels (see `check_processor_files`); or the metadata of its card cannot
-            be read.
+            something else to load, such as kernels (see `check_processor_files`); or the metadata of its card, its
+            weights, its measurements or the report of its conversion cannot be read.
         huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
     """
     folder, api = Path(folder), api or HfApi()
@@ -81,6 +84,7 @@ def push_folder(
     for name in SENTENCE_TRANSFORMERS_FILES:
         _refuse_other_settings(folder / name)
     _refuse_bad_metadata(folder / CARD_FILE)
+    _refuse_other_formats(folder, uploaded)
     if programs := sorted(path.name for path in folder.glob(PROGRAMS)):
         warnings.warn(
             f"{listing(programs)} of {printable(str(folder / 'towers'))} are not uploaded: `torch.export.load` runs "
@@ -133,6 +137,27 @@ def _refuse_other_settings(file: Path) -> None:
     """
     if file.exists() and read_json(file) != SENTENCE_TRANSFORMERS_FILES[file.name]:
         raise ValueError(f"{printable(str(file))} has other modules or settings than an export has. Delete the file.")
+
+
+def _refuse_other_formats(folder: Path, files: Iterable[Path]) -> None:
+    """Refuse weights, measurements and a report that are not in the format of their names, whatever else they are.
+
+    Raises:
+        ValueError: one is not.
+    """
+    read_report(folder / REPORT_FILE)
+    for path in files:
+        if path.suffix == ".yaml":
+            read_yaml_file(path)
+        elif path.suffix == ".safetensors":
+            try:
+                with safe_open(path, "pt"):
+                    pass
+            except SafetensorError as error:
+                raise ValueError(
+                    f"{printable(str(path))} is damaged, or not a safetensors file: {one_line(str(error))}. Export "
+                    "the model again."
+                ) from error
 
 
 def _refuse_bad_metadata(card: Path) -> None:

@@ -167,6 +167,7 @@ def test_a_link_to_a_folder_is_not_uploaded(checkpoint, tmp_path, name):
         ("\x1b[2J_froster.py", "import os"),
         ("pipeline_froster.py", "import os"),
         ("config.json", {"auto_map": {"AutoTokenizer": "attacker/repo--evil.E"}}),
+        ("config.json", {"auto_map": {"AutoTokenizer": "processing_froster.subprocess"}}),
         ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.E", None]}}),
         ("modules.json", [{"idx": 0, "name": "0", "path": "", "type": "attacker/repo--evil.E"}]),
         ("sentence_bert_config.json", {"model_args": {"attn_implementation": "attacker/kernels"}}),
@@ -215,6 +216,25 @@ def test_settings_of_sentence_transformers_that_no_export_has_are_not_uploaded(c
     api = FakeApi()
     with pytest.raises(ValueError, match=f"{re.escape(name)} has other modules or settings than an export has"):
         push_folder(folder, REPO, api=api)
+    assert not api.calls
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model-00001-of-00002.safetensors", b"\x80\x04cos\nsystem\n", "is damaged, or not a safetensors file"),
+        (".eval_results/x.yaml", b"- !!python/object/apply:os.system ['x']\n", "is not valid YAML"),
+        ("conversion.json", b'{"secret": "/home/me"}', "is not a report of `froster convert`"),
+    ],
+)
+def test_files_of_another_format_than_their_names_say_are_not_uploaded(checkpoint, tmp_path, name, content, message):
+    folder = export_checkpoint(checkpoint, tmp_path / "out").folder
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+    api = FakeApi()
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        push_folder(folder, REPO, api=api)
+    assert str(raised.value).isprintable()
     assert not api.calls
 
 
