@@ -351,7 +351,7 @@ def label_text(name: str) -> str:
 
 
 def written_name(name: str, *, where: str) -> str:
-    """The name of a class as people have written it, without blanks around it and with its accents composed.
+    """The name of a class as people have written it, without blanks around it and as it looks; see `composed`.
 
     Args:
         where: the file that holds it, for the error message.
@@ -360,7 +360,7 @@ def written_name(name: str, *, where: str) -> str:
         AnnotationError: no writing has so many marks in a row.
     """
     try:
-        return composed(name.strip(), source=where)
+        return composed(name, source=where).strip()
     except ValueError as error:
         raise AnnotationError(str(error)) from error
 

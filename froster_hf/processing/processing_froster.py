@@ -35,6 +35,7 @@ from .prompts_froster import (
     readable_label,
     resolve_templates,
     sentences_of,
+    without_unseen,
 )
 from .video_processing_froster import FrosterVideoProcessor, package_module
 
@@ -518,7 +519,7 @@ class FrosterProcessor(ProcessorMixin):
         """One after another: the templates multiply the length of a sentence."""
         templates = self._templates(templates)
         for label, sentence in sentences:
-            words = readable_label(label) if self.label_style == "words" else label
+            words = readable_label(label) if self.label_style == "words" else without_unseen(label)
             yield from fill_templates(templates, words, sentence)
 
     def _tokenize(

@@ -42,6 +42,12 @@ Description = str | tuple[str, ...] | None
 
 # Of Unicode's characters that are not marks themselves, those that begin with one when they are taken apart.
 _MADE_OF_MARKS = "\u0f73\u0f75\u0f81"
+# Characters that nobody sees, left by editors, web pages and files that were put together: marks of byte order, of
+# direction and of where a line may be broken. A joiner (U+200C, U+200D) is one behind a letter of ASCII; scripts and
+# emoji need it.
+_UNSEEN = re.compile(
+    "[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]+|(?<![^\\x00-\\x7f])[\u200c\u200d]+"
+)
 _INDEX = re.compile(r"[0-9]{1,9}")
 # A list that stands below one of these holds labels, not sentences about a label of this name.
 _WORDS_FOR_LABELS = {"labels", "classes", "names", "categories", "actions"}
@@ -126,7 +132,7 @@ def checked_label_list(
     if not names:
         raise ValueError(f"{source}: the list of labels is empty; give at least one class name.")
     for position, name in enumerate(names):
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str) or not without_unseen(name).strip():
             raise ValueError(f"{source}: labels must be non-empty strings; label {position} is {_shown(name)}.")
         _check_text(name, source)
     # All runs of blanks are one to tokenizers.
@@ -142,17 +148,29 @@ def checked_label_list(
 
 
 def composed(name: str, *, source: str) -> str:
-    """A name with its accents composed: systems write them in two ways, which look alike and tokenizers make the same.
+    """A name as it looks: with its accents composed, which systems write in two ways, and without what is not seen.
+
+    Names are compared by it, as are labels.
 
     Raises:
         ValueError: it has more than `MAX_MARKS` marks in a row.
     """
+    name = without_unseen(name)
     if len(name) > MAX_MARKS and not name.isascii() and _marks_in_a_row(name) > MAX_MARKS:
         raise ValueError(
             f"{source}: the name {_shown(name)} has more than {MAX_MARKS} accents or other marks in a row, which no "
             "writing has. Write it without them."
         )
     return unicodedata.normalize("NFC", name)
+
+
+def without_unseen(text: str) -> str:
+    """A text without the characters that nobody sees, which would make another label of it.
+
+    >>> without_unseen("\\ufeffgo\\u00adlf\\u200b")
+    'golf'
+    """
+    return text if text.isascii() else _UNSEEN.sub("", text)
 
 
 def in_order_of_indices(pairs: Iterable[tuple[int, Any]], *, source: str) -> list[Any]:
@@ -418,7 +436,7 @@ def readable_label(name: str) -> str:
     >>> readable_label("ApplyEyeMakeup"), readable_label("brush_hair"), readable_label("playing TV games")
     ('apply eye makeup', 'brush hair', 'playing TV games')
     """
-    words = name.replace("_", " ").split()
+    words = without_unseen(name).replace("_", " ").split()
     if len(words) == 1:
         words = _WORD_START.sub(" ", words[0]).split()
         words = [word.lower() if word[1:].islower() else word for word in words]

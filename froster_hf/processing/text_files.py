@@ -42,6 +42,8 @@ _ENCODINGS = {
 }
 # As on Unix, Windows or old Macs; `str.splitlines` also ends lines at characters that labels may hold.
 LINE_END = re.compile("\r\n|\n|\r")
+# Of byte order, where a line or a cell begins: of files that were put together.
+_INNER_MARK = re.compile('(?<=[\r\n,;\t "|])\ufeff+')
 
 
 class AnnotationError(ValueError):
@@ -66,7 +68,9 @@ def shown_place(name: str, number: int, *, of: str = "line") -> str:
 
 
 def read_text(path: str | os.PathLike, *, max_bytes: int = MAX_FILE_BYTES) -> str:
-    """A UTF-8 text file's content, without the byte order mark that editors on Windows begin it with.
+    """A UTF-8 text file's content, without the byte order marks that editors on Windows begin it with.
+
+    Where files were put together, a line or cell may begin with one.
 
     Args:
         path: path of a file, or its address in a store (`s3://bucket/labels.txt`), which the caller names.
@@ -97,7 +101,7 @@ def read_text(path: str | os.PathLike, *, max_bytes: int = MAX_FILE_BYTES) -> st
         raise AnnotationError(f"{shown_path(path)} is not UTF-8 text ({error}). Save it as UTF-8.") from error
     if "\0" in text:
         raise AnnotationError(f"{shown_path(path)} holds NUL characters: it is binary, or UTF-16 text, not UTF-8.")
-    return text
+    return _INNER_MARK.sub("", text.lstrip("\ufeff"))
 
 
 def _read_store(address: str, num_bytes: int) -> bytes:

@@ -35,6 +35,8 @@ READ_ALIKE = {
     "indices behind.lst": "growing\t0\nup, then down\t1\nsliding left\t2\n",
     "no suffix": '["growing", "up, then down", "sliding left"]',
     "list.json": '["growing", " up, then down", "sliding left"]',
+    "put together.txt": "growing\n\ufeffup, then down\n\ufeff\ufeffsliding left",
+    "put together.csv": 'id,name\n0,\ufeffgrowing\n\ufeff1,"\ufeffup, then down"\n2,\ufeffsliding left',
     "bom.json": '\ufeff["growing", "up, then down", "sliding left"]',
     "index to name.json": '{"0": "growing", "2": "sliding left", "1": "up, then down"}',
     "name to index.json": '{"growing": 0, "sliding left": 2, "up, then down": 1}',
@@ -411,7 +413,7 @@ def test_a_line_that_cannot_be_told_apart_is_refused(text):
 
 
 # One line of text: no line ends, and nothing that strips away.
-LABELS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=15)
+LABELS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp"]), min_size=1, max_size=15)
 LABEL_LISTS = st.lists(LABELS.map(str.strip).filter(bool), min_size=1, max_size=8, unique=True)
 
 

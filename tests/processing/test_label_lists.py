@@ -118,6 +118,15 @@ def test_a_label_that_stands_twice_in_a_long_list_is_found_in_linear_time(monkey
     assert comparisons < 10 * len(names)
 
 
+@pytest.mark.parametrize("name", ["\ufeffgolf", "go\u200blf", "golf\u00ad", "\u202agolf\u202c", "golf\u200c"])
+def test_labels_that_look_alike_are_one(name):
+    with pytest.raises(ValueError, match="repeated: 'golf'"):
+        read_label_list(["golf", "yoga", name])
+    with pytest.raises(ValueError, match="non-empty"):
+        read_label_list(["golf", "\ufeff\u200b"])
+    assert read_label_list(["golf", "\U0001f469\u200d\U0001f680", "\U0001f469\U0001f680"])
+
+
 def test_every_character_that_is_a_mark_or_made_of_marks_counts_as_one():
     characters = list(map(chr, range(sys.maxunicode + 1)))
     marks = [one for one in characters if unicodedata.combining(unicodedata.normalize("NFD", one)[0])]
@@ -155,7 +164,7 @@ def test_an_endless_generator_is_bounded(monkeypatch):
         read_label_list(str(number) for number in iter(int, 1))
 
 
-WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
+WORDS = st.text(st.characters(exclude_categories=["Cs", "Cf"], exclude_characters="\0"), min_size=1, max_size=20)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (

@@ -82,6 +82,10 @@ def test_descriptions_come_from_the_call_the_mapping_or_the_processor():
     assert stored.write_prompts(["golf"], {}) == ["golf"]
 
 
+def test_characters_that_nobody_sees_change_no_prompt():
+    assert tiny_processor("none").write_prompts(["go\u00adlf\u200b"]) == ["golf"]
+
+
 def test_labels_are_made_readable_only_on_request():
     as_given = tiny_processor("none")
     assert as_given.write_prompts(["brushHair"]) == ["brushHair"]

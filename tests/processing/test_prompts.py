@@ -124,6 +124,11 @@ def test_wrong_labels_are_named(labels, descriptions, message):
         ("TVGames", "TV games"),
         ("t-shirt", "t-shirt"),
         ("  two   words ", "two words"),
+        ("\ufefftwo\u200b wo\u00adrds\u2060", "two words"),
+        # Persian, Hindi and an emoji, which need their joiners.
+        ("\u0645\u06cc\u200c\u062f\u0648\u062f", "\u0645\u06cc\u200c\u062f\u0648\u062f"),
+        ("\u0915\u094d\u200d\u0937", "\u0915\u094d\u200d\u0937"),
+        ("\U0001f469\u200d\U0001f680", "\U0001f469\u200d\U0001f680"),
     ],
 )
 def test_readable_label_writes_words(name, words):
