@@ -49,6 +49,8 @@ def _leaks(prompts: Iterable[str], table: Dataset) -> Iterator[tuple[str, str]]:
             compared += 1
             if piece in tell_tale:
                 found[piece] = None
+            if compared > MOST_COMPARED:
+                break
         yield from ((part, prompt) for part in found)
         if compared > MOST_COMPARED:
             # Paths and labels that begin alike by the thousand, as nobody writes them.
@@ -57,17 +59,18 @@ def _leaks(prompts: Iterable[str], table: Dataset) -> Iterator[tuple[str, str]]:
 
 
 def _pieces_of(prompt: str, shapes: Mapping[str, Mapping[int, Collection[int]]]) -> Iterator[str]:
-    """The pieces of a prompt that may be parts, not within a word."""
+    """The pieces of a prompt that may be parts; "" for each that begins or ends within a word, which costs as much."""
     end_before = 0
     for word in _WORD.finditer(prompt):
         lengths_by_place = shapes.get(word[0], {})
         # Before its first word, a part has what is in no word.
         for start in range(end_before, word.start() + 1) if lengths_by_place else ():
             if start and _continues_word(prompt[start - 1]):
+                yield ""
                 continue
             for length in lengths_by_place.get(word.start() - start, ()):
-                if not _continues_word(prompt[start + length : start + length + 1]):
-                    yield prompt[start : start + length]
+                end = start + length
+                yield "" if _continues_word(prompt[end : end + 1]) else prompt[start:end]
         end_before = word.end()
 
 

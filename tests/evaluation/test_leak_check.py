@@ -88,12 +88,19 @@ def test_a_folder_that_is_the_label_itself_cannot_be_told_from_it(caplog):
     assert not caplog.messages
 
 
-def test_paths_and_labels_that_begin_alike_by_the_thousand_take_bounded_time(monkeypatch, caplog):
-    paths = ["/r/" + "(" * before + "aB12" + "(" * behind for before in range(30) for behind in range(30)]
-    labels = [("(" * 30 + "aB12") * 20 + str(index) for index in range(50)]
+@pytest.mark.parametrize("behind", ["(", "z"])
+def test_paths_and_labels_that_begin_alike_by_the_thousand_take_bounded_time(monkeypatch, caplog, behind):
+    """Also where the pieces end within a word, of which none is a part."""
+    paths = ["/r/" + "(" * before + "aB12 " + behind * number for before in range(30) for number in range(30)]
+    labels = [("(" * 30 + f"aB12 {behind * 33}") * 20 + str(index) for index in range(50)]
     table = Dataset.from_dict({"video": paths, "label": [0] * len(paths)}, features=video_features(labels))
     seen = iter(labels)
     monkeypatch.setattr(leak_check, "MOST_COMPARED", 60_000)
+    looked_at = []
+    continues = leak_check._continues_word
+    monkeypatch.setattr(leak_check, "_continues_word", lambda text: looked_at.append(text) or continues(text))
     warn_of_leaks(seen, table)
     assert 1 < len(list(seen)) < 49
+    # Once for each beginning and each end.
+    assert len(looked_at) < 3 * 60_000
     assert "prompts are searched for parts of videos' paths: both are too many" in caplog.text
