@@ -162,7 +162,8 @@ def export_checkpoint(
             write_benchmarks(folder, measured, card_facts)
             write_sentence_transformers(folder)
         # In single precision, which holds every half-precision weight exactly; the checkpoint is written already.
-        exported = export_towers(classify.model.float(), folder / "towers", formats=towers, quantize=quantize)
+        with full_disk_named(target):
+            exported = export_towers(classify.model.float(), folder / "towers", formats=towers, quantize=quantize)
     return ExportedFolder(
         folder=target,
         files=file_sizes(target),

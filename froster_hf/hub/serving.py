@@ -10,6 +10,8 @@ are tied to it. Each graph is run on other sizes than it was traced with, and co
 before it counts as written.
 """
 
+import errno
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ..modeling.configuration_froster import estimate_parameters
-from ..whole_files import new_folder
+from ..whole_files import full_disk_named, new_folder
 
 TowerFormat = Literal["onnx", "torch_export"]
 TOLERANCE = 1e-4
@@ -95,6 +97,7 @@ def export_towers(
     Raises:
         ValueError: an unknown format, weights in another dtype, a folder that is taken, or a graph that differs from
             PyTorch by more than 1e-4.
+        OSError: the disk is full.
         ImportError: `onnx`, `onnxscript` or `onnxruntime` is missing (the extra `export`).
     """
     if unknown := set(formats) - {"onnx", "torch_export"}:
@@ -111,7 +114,7 @@ def export_towers(
     was_training = froster.training
     froster.eval()
     reports = []
-    with new_folder(folder) as unfinished:
+    with new_folder(folder) as unfinished, full_disk_named(folder):
         for name, tower in (("video_tower", VideoTower(froster)), ("text_tower", TextTower(froster))):
             is_video = name == "video_tower"
             traced, *checked = _video_inputs(froster.config) if is_video else _text_inputs(froster.config)
@@ -207,7 +210,11 @@ def _text_inputs(config: Any) -> list[Tensor]:
 
 def _write_torch(program: ExportedProgram, folder: Path, name: str, pairs: list[tuple[Tensor, Tensor]]) -> TowerReport:
     file = folder / f"{name}.pt2"
-    torch.export.save(program, file)
+    # On a full disk, torch's own writer ends the process when it is deleted.
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    file.write_bytes(content.getbuffer())
+    del content
     run = torch.export.load(file).module()
     with torch.no_grad():
         return _checked(file.name, [(run(inputs), expected) for inputs, expected in pairs])
@@ -223,7 +230,11 @@ def _write_onnx(program: ExportedProgram, folder: Path, name: str, pairs: list[t
         output_names=[f"{kind}_embeds"],
         verbose=False,
     )
-    exported.save(str(file), external_data=True)
+    try:
+        exported.save(str(file), external_data=True)
+    except OSError as error:
+        # NumPy's error on a full disk has no number.
+        raise OSError(error.errno or errno.ENOSPC, str(error)) from error
     return _checked(file.name, [(_run_onnx(file, inputs), expected) for inputs, expected in pairs])
 
 

@@ -2,12 +2,14 @@
 
 import json
 import re
+import sys
 
 import pytest
 import torch
 
 from froster_hf.hub import TowerReport, export_checkpoint, export_towers, serving
 from froster_hf.hub.serving import _checked
+from tests.fixtures.subprocesses import run_forked
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.modeling import tiny
 
@@ -114,6 +116,34 @@ def test_graphs_of_poolings_and_texts_with_more_scores_than_models_of_its_size_h
 def test_every_architecture_exports(fields, kind, tmp_path):
     for report in export_towers(tiny.tiny_model(**fields), tmp_path, formats=[kind]):
         assert report.max_difference < 1e-4
+
+
+def test_a_full_disk_does_not_end_the_process(tmp_path):
+    (tmp_path / "tower.pt2").symlink_to("/dev/full")
+    program = torch.export.export(torch.nn.Linear(300, 300), (torch.ones(1, 300),))
+
+    def written() -> None:
+        try:
+            serving._write_torch(program, tmp_path, "tower", [])
+        except OSError as error:
+            sys.stderr.write(f"refused: {error}\n")
+
+    done = run_forked(written)
+    assert done.returncode == 0
+    assert done.stderr.startswith("refused: [Errno 28] No space left on device")
+
+
+class _Graph:
+    def save(self, file, external_data):
+        raise OSError("problem writing element 24576 to file")  # NumPy's
+
+
+def test_a_full_disk_is_one_error_that_names_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.export, "export", lambda *_, **options: None)
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **options: _Graph())
+    with pytest.raises(OSError, match=r"towers cannot be written \(No space left on device\)"):
+        export_towers(tiny_model(), tmp_path / "towers")
+    assert not list(tmp_path.iterdir())
 
 
 def test_towers_are_written_neither_behind_a_link_nor_among_other_files(tmp_path):
