@@ -27,9 +27,10 @@ MOST_DIGITS = 100
 # Of the table at the end of a zip archive, of which ZipFile makes objects before it is told how many.
 MOST_TABLE_BYTES = 2**27
 MOST_MEMBERS = 1_000_000
-# Videos are packed already, and what pictures without compression become is small by itself.
+# Videos are packed already. Pictures without compression that hardly change are packed further, to very little where
+# they are few.
 MOST_UNPACKED = 100
-UNPACKED_BYTES = 2**30
+UNPACKED_BYTES = 2**26
 
 # What a name in that table begins with.
 _ZIP_ENTRY = b"PK\1\2"
@@ -195,7 +196,7 @@ class _ZipSearch(zipfile.ZipFile):
 
 
 @contextlib.contextmanager
-def _open_in_zip(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[bytes]]:
+def _open_in_zip(archive: IO[bytes], name: str, end_time: float) -> Iterator[tuple[IO[bytes], int]]:
     size = archive.seek(0, 2)
     with _ZipSearch(archive, name, end_time) as opened:
         if (member := opened.found) is None:
@@ -204,7 +205,7 @@ def _open_in_zip(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[
         # No more is read of a member than it says here; but its packed size may be more than the archive holds.
         _check_size(member.file_size, packed=min(member.compress_size, size - member.header_offset))
         with opened.open(member) as file:
-            yield file
+            yield file, member.file_size
 
 
 class _SearchedFile:
@@ -226,7 +227,7 @@ class _SearchedFile:
 
 
 @contextlib.contextmanager
-def _open_in_tar(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[bytes]]:
+def _open_in_tar(archive: IO[bytes], name: str, end_time: float) -> Iterator[tuple[IO[bytes], int]]:
     size = archive.seek(0, 2)
     archive.seek(0)
     searched = _SearchedFile(archive, end_time)
@@ -245,11 +246,12 @@ def _open_in_tar(archive: IO[bytes], name: str, end_time: float) -> Iterator[IO[
         raise _missing(name)
     searched.end_time = math.inf
     with reader.extractfile(found) as file:  # type: ignore[union-attr]
-        yield file
+        yield file, found.size
 
 
-# Scheme of an address -> opens the file of a name in an archive that is open for reading, by a time of the clock.
-ARCHIVES: dict[str, Callable[[IO[bytes], str, float], AbstractContextManager[IO[bytes]]]] = {
+# Scheme of an address -> opens the file of a name in an archive that is open for reading, by a time of the clock; with
+# its size.
+ARCHIVES: dict[str, Callable[[IO[bytes], str, float], AbstractContextManager[tuple[IO[bytes], int]]]] = {
     "zip": _open_in_zip,
     "tar": _open_in_tar,
 }

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import tempfile
 import time
 import weakref
@@ -28,6 +29,8 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # A revision in an address of the Hub, which is not part of what the caller named.
 _HUB_REVISION = re.compile(r"^(hf://(?:(?:datasets|spaces|models|buckets)/)?[^/@]+/[^/@]+)@[^/]+")
 _CHUNK_BYTES = 2**20
+# A temporary folder that has less, with what copies take of it, is full, whatever is copied to it.
+LEAST_ROOM = 2**26
 
 # Of remote files, as long as they are there.
 _copies: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -79,9 +82,9 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes] | str:
             that does not answer is waited for as long as its own client waits.
 
     Raises:
-        UnreadableVideoError: there is no such file, it is larger or slower than the limits allow, or a member of an
-            archive that bursts.
-        DecodingUnavailableError: what opens such addresses is not installed, or there is no room for the copy.
+        UnreadableVideoError: there is no such file, it is larger or slower than the limits allow, a member of an
+            archive that bursts, or larger than the room that there is for it.
+        DecodingUnavailableError: what opens such addresses is not installed, or the temporary folder is full.
     """
     end_time = time.monotonic() + limits.timeout_seconds
     system, path = open_store(address)
@@ -90,19 +93,19 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes] | str:
     copy = _room()
     _copies.add(copy)
     try:
-        with _opened(address, system, path, end_time) as remote:
+        with _opened(address, system, path, end_time) as (remote, size):
             copied = 0
+            _check_size(size, limits)
+            _reserve(copy, size)
             while chunk := remote.read(_CHUNK_BYTES):
                 copied += len(chunk)
-                if copied > limits.max_file_bytes:
-                    raise UnreadableVideoError(
-                        f"it is larger than VideoLimits.max_file_bytes, {limits.max_file_bytes}"
-                    )
+                _check_size(copied, limits)
                 if time.monotonic() > end_time:
                     raise UnreadableVideoError(
                         f"copying it took longer than {limits.timeout_seconds:g} seconds (VideoLimits.timeout_seconds)"
                     )
                 _write(copy, chunk, address)
+        copy.truncate()
         copy.flush()
     except BaseException:
         copy.close()
@@ -118,7 +121,7 @@ def read_beginning(address: str, num_bytes: int) -> bytes:
         DecodingUnavailableError: what opens such addresses is not installed.
     """
     end_time = time.monotonic() + VideoLimits().timeout_seconds
-    with _opened(address, *open_store(address), end_time) as remote:
+    with _opened(address, *open_store(address), end_time) as (remote, _):
         data = b""
         while len(data) < num_bytes and (chunk := remote.read(num_bytes - len(data))):
             data += chunk
@@ -145,8 +148,10 @@ def open_store(address: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _opened(address: str, system: Any, path: str, end_time: float) -> Iterator[IO[bytes]]:
+def _opened(address: str, system: Any, path: str, end_time: float) -> Iterator[tuple[IO[bytes], int]]:
     """A file in a store, open for reading, or one in an archive there (`zip://name::s3://bucket/archive.zip`).
+
+    With the size that it is said to have, 0 where nothing says it.
 
     The store and the path in it are those of `open_store`.
     fsspec would open any such chain: archives, whatever memory they take, and tables that name other files.
@@ -162,7 +167,8 @@ def _opened(address: str, system: Any, path: str, end_time: float) -> Iterator[I
             raise UnreadableVideoError("it is not a regular file")
         with system.open(path, "rb") as file:
             if kind not in ARCHIVES:
-                yield file
+                size = getattr(file, "size", None)
+                yield file, size if isinstance(size, int) else 0
                 return
             with ARCHIVES[kind](file, name.lstrip("/"), end_time) as member:
                 yield member
@@ -265,6 +271,40 @@ def _close_copies() -> None:
 if hasattr(os, "register_at_fork"):
     # The parent's are the parent's to delete.
     os.register_at_fork(after_in_child=_copies.clear)
+
+
+def _check_size(size: int, limits: VideoLimits) -> None:
+    if size > limits.max_file_bytes:
+        raise UnreadableVideoError(f"it is larger than VideoLimits.max_file_bytes, {limits.max_file_bytes}")
+
+
+def _reserve(copy: IO[bytes], size: int) -> None:
+    """Take the room for a copy before it is written, so that one that is too large costs itself, and no other.
+
+    A folder that something else has filled is not the fault of the file: writing to it fails.
+
+    Raises:
+        UnreadableVideoError: there is less than its size.
+    """
+    try:
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        if size > free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if size > 0 and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(copy.fileno(), 0, size)
+    except OSError as error:
+        if error.errno == errno.ENOSPC and free + sum(map(_taken, list(_copies))) >= LEAST_ROOM:
+            raise UnreadableVideoError(
+                f"its copy takes {size} bytes, and {tempfile.gettempdir()} has room for {free}. Set TMPDIR to a "
+                "folder with more"
+            ) from error
+
+
+def _taken(copy: IO[bytes]) -> int:
+    try:
+        return os.fstat(copy.fileno()).st_size
+    except ValueError:  # it has been closed by another thread
+        return 0
 
 
 def _write(copy: IO[bytes], chunk: bytes, address: str) -> None:

@@ -158,6 +158,17 @@ def test_an_archive_that_takes_more_than_archives_of_videos_do_is_one_error(
         probe(archive, "1.mp4")
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_what_a_small_archive_becomes_is_bounded_by_its_size(tmp_path, kind):
+    archive = tmp_path / f"a.{kind}"
+    archive.write_bytes(pack(kind, {"1.mp4": bytes(80 * 2**20)}))
+    with pytest.raises(VideoDecodeError, match=r"become 838\d+ or more; at most 67108864"):
+        probe(archive, "1.mp4")
+    archive.write_bytes(pack(kind, {"1.mp4": bytes(2**25)}))
+    with pytest.raises(VideoDecodeError, match="not a readable video"):
+        probe(archive, "1.mp4")
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 def test_a_file_is_looked_for_no_longer_than_the_time_limit(tmp_path, kind):
     (tmp_path / f"a.{kind}").write_bytes(pack(kind, dict.fromkeys("12345", b"")))

@@ -1,8 +1,13 @@
 """Files in stores: opened where the caller names them, copied for as long as they are read, one error otherwise."""
 
+import collections
+import errno
 import importlib
+import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +17,7 @@ import datasets
 import fsspec
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFile
 
 from froster_hf.cli import main
 from froster_hf.cli.videos import find_videos
@@ -35,6 +41,8 @@ from tests.fixtures.tiny import save_tiny_checkpoint, tiny_processor
 from tests.hub.loopback_hub import LoopbackHub
 
 NAMED = "memory://videos/"
+# As of `shutil.disk_usage`.
+Usage = collections.namedtuple("Usage", ["total", "used", "free"])
 
 
 @pytest.fixture
@@ -64,6 +72,45 @@ def test_a_file_is_read_as_on_disk_and_its_copy_is_gone_after(store, copies, vid
     assert info == expected_info == probe_video(address, allow_urls=["https", NAMED])
     assert [frame.frame_index for frame in stream_frames(address, [0.0, 1.0], allow_urls=(address,))] == [0, 25]
     assert not list(copies.iterdir())
+
+
+def test_a_file_without_room_costs_itself_before_a_byte_of_it_is_written(store, copies, video_file, monkeypatch):
+    clip = video_file("h264_mp4").read_bytes()
+    store.pipe_file("/videos/clip.mp4", clip)
+    store.pipe_file("/videos/large.mp4", clip + bytes(2**20))
+    monkeypatch.setattr(stores, "LEAST_ROOM", len(clip))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, len(clip)))
+    with monkeypatch.context() as patched:
+        patched.setattr(stores, "_write", lambda *_: pytest.fail("it is written"))
+        needs = f"its copy takes {len(clip) + 2**20} bytes, and {copies} has room for {len(clip)}. Set TMPDIR"
+        with pytest.raises(VideoDecodeError, match=re.escape(needs)):
+            probe_video("memory://videos/large.mp4", allow_urls=NAMED)
+    assert probe_video("memory://videos/clip.mp4", allow_urls=NAMED) == probe_video(clip)
+    assert not list(copies.iterdir())
+
+
+def test_a_disk_that_something_else_has_filled_is_not_the_fault_of_a_file(store, copies, monkeypatch):
+    store.pipe_file("/videos/clip.mp4", bytes(2**20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 1000))
+
+    class Full(io.BytesIO):
+        def fileno(self):
+            return 0
+
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(stores, "_room", Full)
+    monkeypatch.setattr(stores, "_taken", lambda copy: 0)
+    with pytest.raises(DecodingUnavailableError, match="could not be copied to"):
+        probe_video("memory://videos/clip.mp4", allow_urls=NAMED)
+
+
+def test_a_file_that_is_shorter_than_its_store_says_is_copied_as_it_is(store, copies, video_file, monkeypatch):
+    clip = video_file("h264_mp4").read_bytes()
+    store.pipe_file("/videos/clip.mp4", clip)
+    monkeypatch.setattr(MemoryFile, "size", 2 * len(clip))
+    assert probe_video("memory://videos/clip.mp4", allow_urls=NAMED) == probe_video(clip)
 
 
 @pytest.mark.parametrize(
