@@ -355,7 +355,7 @@ def read_packets(
     places = None
     with contextlib.suppress(NotAnIndexError):
         places = order.places() if entries is not None and order is not None else None
-    table = _table(packets, duration, stream, entries, places)
+    table = _table(packets, duration, stream, entries, places, first_dts=head.dts)
     # A picture that begins long after the sound makes the file no shorter.
     seconds = table.start_seconds + table.duration_seconds
     limits.check("max_duration_seconds", seconds, f"{seconds:.0f} seconds long")
@@ -539,7 +539,13 @@ class _Packet(NamedTuple):
 
 
 def _table(
-    packets: list[_Packet], duration: int, stream, entries: Entries | None, places: list[int] | None
+    packets: list[_Packet],
+    duration: int,
+    stream,
+    entries: Entries | None,
+    places: list[int] | None,
+    *,
+    first_dts: int | None,
 ) -> PacketTable:
     container = stream.container.format.name
     known_times = [packet.time for packet in packets if packet.time is not None]
@@ -570,6 +576,10 @@ def _table(
     times = np.sort(decode_order)
     bear_times = has_times and container not in WITHOUT_PRESENTATION_TIMES
     file_start = _file_start(stream, int(times[0]) * time_base)
+    start = file_start
+    if has_times:
+        # Times that were made up hold a decoder's delay; the first packet's place in the file does not.
+        start = int(times[0]) * time_base if bear_times else (first_dts or 0) * time_base
     positions = np.argsort(decode_order, kind="stable")
     if places is None or not (
         keys[0]
@@ -586,7 +596,7 @@ def _table(
         key_times=np.sort(decode_order[keys]),
         end=int(times[-1]) + duration,
         time_base=time_base,
-        start_seconds=max(0.0, float(int(times[0]) * time_base - file_start)) if bear_times else 0.0,
+        start_seconds=max(0.0, float(start - file_start)),
         frames_bear_times=bear_times or (has_times and _is_mpeg4_in_its_own_packets(stream, decode_order)),
         num_lost_times=num_missing if container in WITH_LOST_TIMES else 0,
         frame_duration=round(1 / rate / time_base),

@@ -5,6 +5,7 @@ import itertools
 import os
 import pickle
 import signal
+import struct
 import sys
 import threading
 import time
@@ -196,6 +197,32 @@ def test_pictures_of_avi_that_stay_move_none_behind_them(tmp_path, options, miss
     expected = [max(index for index in kept if index <= time) for time in range(40)]
     assert [read_index(frame) for _, _, frame in stream_frames(path, times)] == expected
     assert shown(decode_frames(path, lambda info: range(info.num_frames))[0]) == kept
+
+
+def _without_first_pictures(avi: bytes, count: int) -> bytes:
+    """An AVI file whose first chunks of pictures are empty, as capture programs write what they have dropped."""
+    data = bytearray(avi)
+    place, entry, left = data.index(b"movi") + 4, data.rindex(b"idx1") + 8, count
+    while left:
+        kind, length = struct.unpack_from("<4sI", data, place)
+        if kind == b"00dc" and length:
+            struct.pack_into("<I4sI", data, place + 4, 0, b"JUNK", length - 8)
+            struct.pack_into("<I", data, entry + 12, 0)
+            left -= 1
+        place, entry = place + 8 + length + length % 2, entry + 16
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", ["mjpeg_avi", "mpeg4_no_b_avi", "mpeg4_avi", "h264_avi"])
+def test_pictures_that_are_missing_where_an_avi_begins_count(tmp_path, name):
+    path = render_video(tmp_path / "a.avi", replace(VIDEO_KINDS[name], audio=True))
+    assert probe_video(path).start_seconds == 0
+    if name == "mjpeg_avi":
+        path.write_bytes(_without_first_pictures(path.read_bytes(), 10))
+        frames, info = decode_frames(path, [0, 29])
+        assert shown(frames) == [10, 39]
+        # The writer has left out two more, since its sound begins a little before zero.
+        assert (info.num_frames, info.start_seconds, info.duration_seconds) == (30, 12 / 25, 30 / 25)
 
 
 @pytest.mark.parametrize("index", [-1, 40])
