@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 
@@ -26,25 +26,58 @@ def boxes(handle: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, 
 
 def holds_tracks(handle: BinaryIO) -> bool:
     """Whether there is a track; otherwise the file is a picture (HEIC, AVIF), whose items FFmpeg gives as streams."""
-    size = handle.seek(0, os.SEEK_END)
-    return any(
-        part == b"trak"
-        for kind, start, end in boxes(handle, 0, size)
-        if kind == b"moov"
-        for part, _, _ in boxes(handle, start, min(end, size))
-    )
+    return any(True for _ in _within(handle, (b"moov", b"trak")))
 
 
 def auxiliary_tracks(handle: BinaryIO) -> set[int]:
     """The numbers of tracks that are parts of another one's pictures: their transparency or depth."""
-    tracks = set()
+    return {
+        _track_number(handle, start, end)
+        for start, end in _within(handle, (b"moov", b"trak"))
+        if _is_auxiliary(handle, start, end)
+    }
+
+
+def encrypted_tracks(handle: BinaryIO) -> set[int]:
+    """The numbers of tracks whose pictures are encrypted (ISO/IEC 23001-7): FFmpeg decodes what is stored."""
+    return {
+        _track_number(handle, start, end)
+        for start, end in _within(handle, (b"moov", b"trak"))
+        for table, table_end in _within(handle, (b"mdia", b"minf", b"stbl", b"stsd"), start, end)
+        # Behind the version and the number of entries.
+        if any(kind == b"encv" for kind, _, _ in boxes(handle, table + 8, table_end))
+    }
+
+
+def fragments(handle: BinaryIO, track: int) -> tuple[int, int]:
+    """Where the first fragment begins, at the end of the file without one, and how many frames all have of a track."""
     size = handle.seek(0, os.SEEK_END)
-    for kind, start, end in boxes(handle, 0, size):
-        if kind == b"moov":
-            for part, track_start, track_end in boxes(handle, start, min(end, size)):
-                if part == b"trak" and _is_auxiliary(handle, track_start, min(track_end, size)):
-                    tracks.add(_track_number(handle, track_start, min(track_end, size)))
-    return tracks
+    first, num_frames = size, 0
+    for start, end in _within(handle, (b"moof", b"traf")):
+        first = min(first, start)
+        parts = list(boxes(handle, start, end))
+        if any(kind == b"tfhd" and _number(handle, place + 4) == track for kind, place, _ in parts):
+            num_frames += sum(_number(handle, place + 4) for kind, place, _ in parts if kind == b"trun")
+    return first, num_frames
+
+
+def _within(
+    handle: BinaryIO, path: Sequence[bytes], start: int = 0, end: int | None = None
+) -> Iterator[tuple[int, int]]:
+    """Where the content of each box of these kinds, each within the one before it, begins and ends."""
+    end = handle.seek(0, os.SEEK_END) if end is None else end
+    for kind, part_start, part_end in boxes(handle, start, end):
+        if kind == path[0]:
+            part_end = min(part_end, end)
+            if len(path) == 1:
+                yield part_start, part_end
+            else:
+                yield from _within(handle, path[1:], part_start, part_end)
+
+
+def _number(handle: BinaryIO, place: int) -> int:
+    handle.seek(place)
+    return int.from_bytes(handle.read(4), "big")
 
 
 def _is_auxiliary(handle: BinaryIO, start: int, end: int) -> bool:

@@ -6,6 +6,8 @@ from typing import Any
 _ANIMATIONS = ("AVIF", "FLI", "GIF", "PNG", "TIFF", "WEBP")
 # Of a page of a TIFF file: it shows the first one at a lower resolution, or is a mask of it.
 _SUBFILE_TYPE, _BELONGS_TO_ANOTHER = 254, 1 | 4
+# Pictures below a page, as cameras store theirs below a thumbnail.
+_BELOW = 330
 # More than a picture has that is halved until it is a point, with a mask each.
 _MOST_PAGES = 64
 
@@ -17,7 +19,8 @@ def further_pictures(image: Any) -> str | None:
     except ValueError:
         # A GIF file that its caller has closed, so that only this picture can be meant.
         return None
-    if is_one or (image.format == "TIFF" and not _has_pages(image)):
+    is_thumbnail = image.format == "TIFF" and image.tag_v2.get(_SUBFILE_TYPE, 0) & 1 and _BELOW in image.tag_v2
+    if not is_thumbnail and (is_one or (image.format == "TIFF" and not _has_pages(image))):
         return None
     return (
         f"it holds several pictures ({image.format}), where one frame is asked for: save an animation as GIF or MP4 "

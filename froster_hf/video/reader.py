@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .boxes import auxiliary_tracks, holds_tracks
+from .boxes import auxiliary_tracks, encrypted_tracks, holds_tracks
 from .entries import NotAnIndexError
 from .geometry import Projector, check_fields, check_pixels, have_one_shape, read_position, square_size
 from .packets import (
@@ -93,6 +93,7 @@ class StrictReader:
             check_complete(handle, self._container.format.name)
             is_mp4 = self._container.format.name == "mov,mp4,m4a,3gp,3g2,mj2"
             self._left_out = auxiliary_tracks(handle) if is_mp4 else set()
+            self._encrypted = encrypted_tracks(handle) if is_mp4 else set()
             self._is_picture = is_mp4 and not holds_tracks(handle)
             self._size = handle.seek(0, os.SEEK_END)
             handle.seek(position)
@@ -133,8 +134,12 @@ class StrictReader:
 
     def _begin(self) -> av.VideoFrame:
         self._stream = self._open_stream(self._container)
+        if self._stream.id in self._encrypted:
+            raise UnreadableVideoError("its pictures are encrypted; decrypt it first, with its key")
         self.table, first = read_packets(self._container, self._stream, self._limits)
-        check_samples(self._stream, self._size)
+        position = self._handle.tell()
+        check_samples(self._stream, len(self.table.times), self._handle)
+        self._handle.seek(position)
         return first
 
     def _open_stream(self, container: av.container.InputContainer):

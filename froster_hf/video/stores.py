@@ -29,8 +29,9 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # A revision in an address of the Hub, which is not part of what the caller named.
 _HUB_REVISION = re.compile(r"^(hf://(?:(?:datasets|spaces|models|buckets)/)?[^/@]+/[^/@]+)@[^/]+")
 _CHUNK_BYTES = 2**20
-# A temporary folder that has less, with what copies take of it, is full, whatever is copied to it.
-LEAST_ROOM = 2**26
+# A temporary folder that has less, with what copies take of it, is full, whatever is copied to it. It is little, as
+# copies of other processes are not seen.
+LEAST_ROOM = 2**22
 
 # Of remote files, as long as they are there.
 _copies: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -11,7 +11,7 @@ import os
 import struct
 from typing import Any, BinaryIO
 
-from .boxes import boxes
+from .boxes import boxes, fragments
 from .types import UnreadableVideoError
 
 # How the first page of pictures in Ogg begins: Theora, VP8, Dirac, and whatever OGM holds.
@@ -51,15 +51,27 @@ def check_complete(handle: BinaryIO, container: str) -> None:
     _hold(size, announced)
 
 
-def check_samples(stream: Any, size: int) -> None:
+def check_samples(stream: Any, num_packets: int, handle: BinaryIO) -> None:
     """Raise `UnreadableVideoError` where frames of MP4 lie behind the end of the file, whatever its boxes announce.
+
+    Or where fragments overlap in time, or are in another order: of the frames of two, FFmpeg passes over one's.
 
     Args:
         stream: PyAV's, of which all packets have been read: only then does it know the frames of every fragment.
-        size: The file's.
+        num_packets: How many there were.
+        handle: The file.
     """
     if stream.container.format.name == "mov,mp4,m4a,3gp,3g2,mj2":
-        _hold(size, max((entry.pos + entry.size for entry in stream.index_entries if entry.size), default=0))
+        entries = stream.index_entries
+        size = handle.seek(0, os.SEEK_END)
+        _hold(size, max((entry.pos + entry.size for entry in entries if entry.size), default=0))
+        begin, in_fragments = fragments(handle, stream.id)
+        num_frames = in_fragments + sum(entry.pos < begin for entry in entries)
+        if in_fragments and num_packets < num_frames:
+            raise UnreadableVideoError(
+                f"the times of its fragments overlap or are out of order: of {num_frames} frames, {num_packets} come "
+                "out. Write the parts to files of their own, and join those"
+            )
 
 
 def _hold(size: int, announced: int) -> None:

@@ -316,6 +316,15 @@ def test_a_picture_that_is_the_first_of_several_is_refused_as_a_frame(tmp_path, 
         assert len(frames) == 3
 
 
+def test_a_thumbnail_is_not_taken_for_the_picture_below_it(tmp_path):
+    for below in ({}, {330: 8}):
+        picture(9).save(tmp_path / "1.tiff", tiffinfo={254: 1, **below})
+        if not below:
+            assert values(tmp_path) == [9]
+    with pytest.raises(VideoDecodeError, match="it holds several pictures"):
+        read_video(tmp_path, None)
+
+
 def test_pictures_that_belong_to_the_first_one_are_passed_over(tmp_path):
     # As phones save photographs with a second picture, and scanners and maps a picture with smaller copies.
     picture(1).save(tmp_path / "1.jpg", format="MPO", save_all=True, append_images=[picture(2)])

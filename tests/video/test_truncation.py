@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import re
 import struct
 from dataclasses import replace
 
@@ -54,6 +55,34 @@ def test_a_file_without_its_last_byte_is_truncated(video_file, name, container):
     check_complete(io.BytesIO(data), container)
     with pytest.raises(UnreadableVideoError, match="truncated"):
         check_complete(io.BytesIO(data[:-1]), container)
+
+
+@pytest.mark.parametrize("first_frame", [0, 100], ids=["again from the beginning", "late, and back"])
+def test_fragments_whose_times_do_not_follow_each_other_are_refused(video_file, first_frame):
+    """FFmpeg yields one frame for each time, and passes over those that come back."""
+    data = bytearray(video_file("h264_fragmented_mp4").read_bytes())
+    assert decode_frames(bytes(data), [39])[1].num_frames == 40
+    begins = [match.start() for match in re.finditer(b"tfdt", data)]
+    assert len(begins) == 4
+    before, second = (int.from_bytes(data[place + 8 : place + 16], "big") for place in begins[:2])
+    ticks = (second - before) // 12
+    data[begins[1] + 8 : begins[1] + 16] = (first_frame * ticks).to_bytes(8, "big")
+    with pytest.raises(VideoDecodeError, match="the times of its fragments overlap or are out of order: of 40 frames"):
+        decode_frames(bytes(data), [0])
+
+
+def test_encrypted_pictures_are_refused_and_not_read_as_noise(tmp_path):
+    key = {"encryption_key": "00112233445566778899aabbccddeeff", "encryption_kid": "0" * 32}
+    for scheme in ("none", "cenc-aes-ctr"):
+        with av.open(str(tmp_path / "a.mov"), "w", options={"encryption_scheme": scheme, **key}) as container:
+            stream = container.add_stream("rawvideo", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8))
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+        if scheme == "none":
+            assert (decode_frames(tmp_path / "a.mov", [0])[0] == 90).all()
+    with pytest.raises(VideoDecodeError, match="its pictures are encrypted"):
+        decode_frames(tmp_path / "a.mov", [0])
 
 
 def test_ogg_ends_at_the_page_that_says_so_wherever_it_is_cut():
