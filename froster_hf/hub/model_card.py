@@ -15,7 +15,7 @@ from ..modeling.configuration_froster import FrosterConfig
 from ..printing import counted, printable, printable_lines
 from ..settings import NameIn, yaml_text
 from ..training.arguments import FrosterTrainingArguments
-from ..training.recipes import RECIPE_KINDS, argument_hints
+from ..training.recipes import CHECKPOINT_FIELDS, RECIPE_KINDS, argument_hints
 from ..training.run_identity import COMPARED_BY_EFFECT, decides
 from .card_facts import CardFacts
 from .markdown import Safe, render
@@ -36,8 +36,7 @@ PLAIN_LABEL = re.compile(r"[\w ,.()-]{1,60}")
 # What a training recipe says about the method; its other fields are the user's paths and machine.
 RECIPE_FIELDS = ("about", "model", "total_batch_size", "warmup_epochs", "training")
 RECIPE_DATA_FIELDS = ("format", "published", "label_set", "held_out", "shots")
-# Told without the path on somebody's disk, and as they are: the exported folder has the templates, too.
-CHECKPOINT_FIELDS = ("model.checkpoint", "training.teacher")
+# Told as they are: the exported folder has the templates, too.
 FREE_TEXT_FIELDS = ("about", "model.prompt_templates")
 # A text in an argument's list or mapping, such as the sampling of a video; a path is none.
 WORD = re.compile(r"\w{1,60}")

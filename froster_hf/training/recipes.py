@@ -43,6 +43,8 @@ from .arguments import MOST_EPOCHS, FrosterTrainingArguments, check_arguments
 
 # Of a rendered clip: half a gigabyte of pictures at a time, each with a backdrop of a few hundred numbers.
 MOST_PIXELS, MOST_FRAMES = 10_000_000, 10_000
+# Folders, or names on the Hub.
+CHECKPOINT_FIELDS = ("model.checkpoint", "training.teacher")
 # Said once, elsewhere in the recipe; and what is gone on from, by `--resume`.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps", "resume_from_checkpoint")
 # Arguments that send something to other machines, by the accounts of whoever trains, or name files of settings.

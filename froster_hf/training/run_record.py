@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint_files import inside
+from ..checkpoint_loading import SHIPPED_CHECKPOINTS
 from ..evaluation.metrics import metrics_of
 from ..evaluation.report import package_versions
 from ..fingerprints import model_fingerprint
@@ -25,7 +26,7 @@ from ..whole_files import write_text_whole
 from .checkpointing import RECORD_NAME
 from .clip_datasets import class_names
 from .losses import num_skipped_steps
-from .recipes import Recipe
+from .recipes import CHECKPOINT_FIELDS, Recipe
 
 MAX_RECORD_BYTES = 1 << 20
 # Far more than a training writes: `all`, or `base` and `novel`.
@@ -93,13 +94,24 @@ def record_run(recipe: Recipe, trainer: Any, *, model: Path, base_license: str |
     saved = FrosterForVideoClassification.from_pretrained(model, dtype="auto")
     return RunRecord(
         weights=model_fingerprint(saved),
-        recipe=recipe.to_dict(),
+        recipe=_with_whole_paths(recipe.to_dict()),
         num_clips=len(trainer.train_dataset),
         num_labels=len(class_names(trainer.train_dataset) or ()),
         num_steps=trainer.state.global_step - num_skipped_steps(trainer.state),
         versions=package_versions(),
         base_license=base_license,
     )
+
+
+def _with_whole_paths(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's fields in which folders of checkpoints are none that another working directory has, and no names on
+    the Hub, which look alike (`owner/name`)."""
+    for field in CHECKPOINT_FIELDS:
+        section, name = field.split(".")
+        checkpoint = recipe[section].get(name)
+        if checkpoint is not None and checkpoint not in SHIPPED_CHECKPOINTS and os.path.isdir(checkpoint):
+            recipe[section] = {**recipe[section], name: os.path.abspath(checkpoint)}
+    return recipe
 
 
 def measured_parts(trainer: Any, metrics: Mapping[str, float]) -> dict[str, dict[str, Any]]:

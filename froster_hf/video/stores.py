@@ -142,6 +142,11 @@ def open_store(address: str) -> tuple[Any, str]:
             "it lies in an archive on the web, which is not looked into: what its server sends has no bound. "
             "Download the archive, and give its path in place of its URL"
         )
+    if place.lower().startswith("ftp:"):
+        raise UnreadableVideoError(
+            "it lies on an FTP server, whose listings have no bound, and come from whoever is on the way. Download it "
+            "and give its path in place of its address"
+        )
     with _reading(address, failure="it cannot be opened"):
         import fsspec
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import types
 from pathlib import Path
 
 import pytest
@@ -567,6 +568,14 @@ def test_a_name_in_the_facts_that_acts_on_a_terminal_is_one_printable_line(tmp_p
         load_card_facts(file)
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 5_000
+
+
+def test_what_the_hub_answers_an_upload_with_is_printed_in_one_line(checkpoint, tmp_path, monkeypatch, capsys):
+    answer = types.SimpleNamespace(pr_url=None, commit_url="https://hub/\x1b[31m\nuploaded  elsewhere")
+    monkeypatch.setattr("froster_hf.hub.push_folder", lambda *args, **options: answer)
+    assert main(["export", str(checkpoint), str(tmp_path / "out"), "--push-to-hub", "me/x"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == r"uploaded  https://hub/\x1b[31m\nuploaded  elsewhere"
 
 
 def test_options_of_the_command_line_contradict_in_words(checkpoint, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.training import train_on_videos
 from froster_hf.training.checkpointing import remove_run
-from froster_hf.training.run_record import license_of_base
+from froster_hf.training.recipes import load_recipe
+from froster_hf.training.run_record import license_of_base, record_run
 from froster_hf.weights_license import stated_license
 
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
@@ -74,6 +76,20 @@ def test_the_card_tells_data_settings_accuracy_base_and_labels(run, tmp_path, ca
     # Nothing of this machine.
     assert str(run.parent) not in card.content
     assert not any(word in card.text for word in ("dataloader", "disable_tqdm", "save_", "| null |"))
+
+
+def test_a_folder_that_looks_like_a_name_on_the_hub_is_none_from_any_other_place(tmp_path, monkeypatch):
+    shutil.copytree(SMALL_FROSTER, tmp_path / "clients" / "acme")
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe("froster_k400", ["model.checkpoint=clients/acme", "training.teacher=clients/acme"])
+    trainer = types.SimpleNamespace(
+        train_dataset=[], state=types.SimpleNamespace(global_step=1, log_history=[]), args=None
+    )
+    record = record_run(recipe, trainer, model=SMALL_FROSTER, base_license=None)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for checkpoint in (record.recipe["model"]["checkpoint"], record.recipe["training"]["teacher"]):
+        assert (repository(checkpoint), shown_checkpoint(checkpoint)) == (None, "acme")
 
 
 def test_stated_facts_come_first(run, tmp_path):

@@ -360,3 +360,10 @@ def test_what_cannot_open_an_address_does_not_show_its_account_or_query(monkeypa
     monkeypatch.setitem(known, "toy", {"class": "no_such_module.Files", "err": "Install toyfs"})
     with pytest.raises(DecodingUnavailableError, match=r"^'toy://\*\*\*@a/clip\.mp4\?\*\*\*' cannot be opened"):
         stores.find_videos_at("toy://somebody:secret@a/clip.mp4?token=secret")
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1:9/v/a.mp4", "FTP://host/v", "zip://a.mp4::ftp://host/v.zip"])
+def test_a_server_of_ftp_whose_listing_may_have_no_end_is_not_asked(address, monkeypatch):
+    monkeypatch.setattr("fsspec.core.url_to_fs", None)
+    with pytest.raises(VideoDecodeError, match="it lies on an FTP server"):
+        probe_video(address, allow_urls=address)

@@ -12,7 +12,7 @@ Weights converted from FROSTER's release keep their license, CC BY-NC-SA 4.0.
 
 import argparse
 
-from ...printing import without_progress_bars
+from ...printing import printable, without_progress_bars
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,5 +79,5 @@ def run(arguments: argparse.Namespace) -> int:
             private=True if arguments.private else None,
             create_pr=arguments.create_pr,
         )
-        print(f"uploaded  {commit.pr_url or commit.commit_url}")
+        print(f"uploaded  {printable(commit.pr_url or commit.commit_url)}")
     return 0
