@@ -192,7 +192,8 @@ def _hub_answers(name: str) -> bool:
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"))
     except HfHubHTTPError as error:
-        return error.response.status_code < 500
+        # 429: it would be asked again and again, for minutes, for each file.
+        return error.response.status_code < 500 and error.response.status_code != 429
     except HFValidationError:  # not a name that it could have; loading says so
         return True
     except Exception:  # of the HTTP library, whose errors have no base class that huggingface_hub names

@@ -33,7 +33,9 @@ def architecture_of(model: "torch.nn.Module") -> dict[str, Any]:
 
 
 def model_fingerprint(model: "torch.nn.Module", *, dtype: "torch.dtype | None" = None) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of the weights; the same for a model in memory and on disk.
+    """SHA-256 over names, shapes, dtypes and bytes of the weights, and the scales of adapters.
+
+    The same for a model in memory and on disk.
 
     Args:
         model: any module.
@@ -41,6 +43,8 @@ def model_fingerprint(model: "torch.nn.Module", *, dtype: "torch.dtype | None" =
     """
     import torch
     from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+    from .pipeline.scoring_froster import adapter_state
 
     weights = model.state_dict()
     if any(tensor.is_meta for tensor in weights.values()):  # offloaded: accelerate's hooks bring them
@@ -53,6 +57,9 @@ def model_fingerprint(model: "torch.nn.Module", *, dtype: "torch.dtype | None" =
             hashed = plain.to(dtype) if dtype is not None and plain.is_floating_point() else plain
             digest.update(f"{part} {tuple(hashed.shape)} {hashed.dtype}\n".encode())
             digest.update(hashed.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    if adapters := adapter_state(model):
+        # How strongly the weights of PEFT's adapters count is none of them.
+        digest.update(repr(adapters).encode())
     return digest.hexdigest()
 
 

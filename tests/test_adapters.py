@@ -20,6 +20,7 @@ from froster_hf import FrosterForVideoClassification, FrosterModel, checkpoint_l
 from froster_hf.adapters import check_adapter_config
 from froster_hf.assets import SMALL_CLIP
 from froster_hf.checkpoint_loading import SHIPPED_CHECKPOINTS, load_installed
+from froster_hf.fingerprints import model_fingerprint
 from froster_hf.hub import export_checkpoint
 from froster_hf.training import save_adapter
 from froster_hf.training.student import add_lora
@@ -68,6 +69,16 @@ def adapter(base, tmp_path_factory) -> tuple[Path, list[float]]:
     fill(model).save_pretrained(folder)
     tiny_processor().save_pretrained(folder)
     return folder, answers(pipeline(TASK, model=model.eval(), processor=tiny_processor(), device="cpu"))
+
+
+def test_an_adapter_of_another_scale_is_another_model(adapter, tmp_path):
+    """Its weights are the same; stored predictions of the one are none of the other."""
+    folder = Path(shutil.copytree(adapter[0], tmp_path / "own"))
+    first = model_fingerprint(load_installed(folder, device="cpu", dtype="auto").model)
+    assert model_fingerprint(load_installed(folder, device="cpu", dtype="auto").model) == first
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": config["lora_alpha"] * 2}))
+    assert model_fingerprint(load_installed(folder, device="cpu", dtype="auto").model) != first
 
 
 def test_an_adapter_is_small_and_loads_by_the_name_of_its_folder(base, adapter):

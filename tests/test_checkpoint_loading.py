@@ -31,12 +31,13 @@ class Silent(http.server.BaseHTTPRequestHandler):
     """A Hub that is down."""
 
     asked: list[tuple[str, str]]
+    status = 503
 
     def do_HEAD(self):
         # Not what the client asks of itself, once in a while.
         if self.path.startswith("/owner/"):
             self.asked.append((self.command, self.path))
-        self.send_error(503)
+        self.send_error(self.status)
 
     do_GET = do_HEAD
 
@@ -70,6 +71,13 @@ def silent(go_online):
     yield asked
     server.shutdown()
     server.server_close()
+
+
+def test_a_hub_that_answers_no_more_for_now_is_asked_once(silent, monkeypatch):
+    monkeypatch.setattr(Silent, "status", 429)
+    with pytest.raises(ModelNotFoundError, match="'owner/froster' cannot be loaded"):
+        load_pipeline("owner/froster", device="cpu")
+    assert silent == [("HEAD", "/owner/froster/resolve/main/config.json")]
 
 
 def test_a_hub_that_is_down_is_asked_once(silent, tmp_path):

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..pipeline.scoring_froster import check_finite
 from ..processing.processing_froster import FrosterProcessor
 from ..whole_files import make_folder, write_text_whole
 from .plots import plot_similarity_gain
@@ -30,6 +31,8 @@ def mean_best_cosine(tested_embeds: torch.Tensor, training_embeds: torch.Tensor)
         tested_embeds: (K, D), any length.
         training_embeds: (K', D).
     """
+    for embeds in (tested_embeds, training_embeds):
+        check_finite(embeds)
     training = F.normalize(training_embeds.float(), dim=-1).T
     # Not all pairs at once: they are the product of two lists.
     parts = F.normalize(tested_embeds.float(), dim=-1).split(max(1, COSINES_AT_ONCE // training.shape[1]))

@@ -22,6 +22,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from ..data.video_table import is_multi_label, label_array, label_names
+from ..pipeline.scoring_froster import check_finite
 from ..processing.prompts_froster import TEMPLATE_SETS, find_text_pooling, resolve_templates
 from .evaluating import matched_descriptions, result_folder
 from .metrics import average_views, paired_intervals, true_ranks
@@ -263,6 +264,7 @@ class _TemplateScorer:
                     "templates, or by videos of fewer labels."
                 )
         self._texts = torch.stack(texts)  # (templates, N, D)
+        check_finite(self._texts)
 
     @torch.no_grad()
     def right(self, choice: _Choice) -> np.ndarray:

@@ -604,7 +604,7 @@ def weights_state(module: nn.Module) -> tuple:
 
     Nothing is read from the device. Writes past torch and its optimizers (`parameter.data`) leave no trace.
     """
-    return tuple(_identity(parameter) for parameter in module.parameters()), _adapter_state(module)
+    return tuple(_identity(parameter) for parameter in module.parameters()), adapter_state(module)
 
 
 def _identity(parameter: torch.Tensor) -> tuple:
@@ -613,7 +613,7 @@ def _identity(parameter: torch.Tensor) -> tuple:
     return id(parameter), parameter.data_ptr(), parameter.dtype, version, _STEPS.get(parameter, 0)
 
 
-def _adapter_state(module: nn.Module) -> tuple:
+def adapter_state(module: nn.Module) -> tuple:
     """Which of PEFT's adapters take part, and how strongly.
 
     PEFT's layers have the property `disable_adapters`; the models of transformers have a method of this name.

@@ -43,10 +43,11 @@ Description = str | tuple[str, ...] | None
 # Of Unicode's characters that are not marks themselves, those that begin with one when they are taken apart.
 _MADE_OF_MARKS = "\u0f73\u0f75\u0f81"
 # Characters that nobody sees, left by editors, web pages and files that were put together: marks of byte order, of
-# direction and of where a line may be broken. A joiner (U+200C, U+200D) is one behind a letter of ASCII; scripts and
-# emoji need it.
+# direction, of where a line may be broken and of variants (as of emoji), and fillers. A joiner (U+200C, U+200D) is one
+# behind a letter of ASCII; scripts and emoji need it.
 _UNSEEN = re.compile(
-    "[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]+|(?<![^\\x00-\\x7f])[\u200c\u200d]+"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0100-\U000e01ef]+|(?<![^\\x00-\\x7f])[\u200c\u200d]+"
 )
 _INDEX = re.compile(r"[0-9]{1,9}")
 # A list that stands below one of these holds labels, not sentences about a label of this name.

@@ -119,7 +119,7 @@ class NonFiniteError(RuntimeError):
 
 def num_skipped_steps(state: TrainerState) -> int:
     """The steps of a run that were skipped, those before it was resumed among them."""
-    return sum(SKIPPED_STEPS in entry for entry in state.log_history)
+    return len({entry.get("step") for entry in state.log_history if SKIPPED_STEPS in entry})
 
 
 def refuse_untrained(state: TrainerState) -> None:

@@ -15,6 +15,13 @@ def test_mean_best_cosine_by_hand():
     assert mean_best_cosine(training, training) == pytest.approx(1.0)
 
 
+def test_embeddings_that_are_not_finite_are_refused():
+    broken = torch.tensor([[1.0, float("nan")]])
+    for embeds in ((broken, torch.eye(2)), (torch.eye(2), broken)):
+        with pytest.raises(ValueError, match="embeddings that are infinite or NaN"):
+            mean_best_cosine(*embeds)
+
+
 def test_it_is_not_symmetric():
     one, many = torch.eye(3)[:1], torch.eye(3)
     assert mean_best_cosine(one, many) == pytest.approx(1.0)

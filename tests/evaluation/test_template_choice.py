@@ -229,6 +229,15 @@ def test_more_scores_than_are_held_at_once_are_refused(table, classify, tmp_path
         choose_templates(table, classify=classify, output_dir=tmp_path, candidates=candidates)
 
 
+def test_a_text_tower_that_gives_no_numbers_chooses_nothing(table, classify, tmp_path):
+    broken = load_pipeline("small", device="cpu")
+    with torch.no_grad():
+        broken.model.froster.text_model.final_layer_norm.bias[0] = torch.inf
+    with pytest.raises(ValueError, match="embeddings that are infinite or NaN"):
+        choose_templates(table, classify=broken, output_dir=tmp_path, candidates=CANDIDATES, num_folds=3)
+    assert not (tmp_path / "chosen_templates").exists()
+
+
 def test_candidates_and_searches_that_cannot_be_are_refused(table, classify, tmp_path):
     with pytest.raises(ValueError, match="`search` is 'all'; it must be 'sets' or 'greedy'"):
         choose_templates(table, classify=classify, output_dir=tmp_path, search="all")

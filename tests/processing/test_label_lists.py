@@ -118,7 +118,9 @@ def test_a_label_that_stands_twice_in_a_long_list_is_found_in_linear_time(monkey
     assert comparisons < 10 * len(names)
 
 
-@pytest.mark.parametrize("name", ["\ufeffgolf", "go\u200blf", "golf\u00ad", "\u202agolf\u202c", "golf\u200c"])
+@pytest.mark.parametrize(
+    "name", ["\ufeffgolf", "go\u200blf", "golf\u00ad", "\u202agolf\u202c", "golf\u200c", "golf\ufe0f"]
+)
 def test_labels_that_look_alike_are_one(name):
     with pytest.raises(ValueError, match="repeated: 'golf'"):
         read_label_list(["golf", "yoga", name])

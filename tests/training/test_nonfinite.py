@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from froster_hf.training.checkpointing import list_checkpoints
 from froster_hf.training.losses import SKIPPED_STEPS, NonFiniteError, num_skipped_steps
@@ -123,6 +123,12 @@ def test_a_run_of_which_every_step_was_skipped_is_an_error(tmp_path):
     with pytest.raises(NonFiniteError, match=r"not finite in every step \(4\): no weight has changed"):
         trainer.train()
     assert num_skipped_steps(trainer.state) == trainer.state.global_step == 4
+
+
+def test_a_skipped_step_counts_once():
+    """However often the log of a run that was gone on with holds it."""
+    entries = [{"step": step, SKIPPED_STEPS: 1} for step in (1, 1, 1, 3)]
+    assert num_skipped_steps(TrainerState(log_history=[*entries, {"step": 4, "loss": 1.0}])) == 2
 
 
 def test_a_resumed_run_goes_on_counting(tmp_path):
