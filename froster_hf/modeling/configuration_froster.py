@@ -225,8 +225,8 @@ def check_tower(tower: Any, name: str) -> None:
     [`check_dtype`].
 
     Raises:
-        ValueError: it is neither, a size, `layer_norm_eps` or `attention_dropout` is beyond its limits, or a name or
-            type is refused.
+        ValueError: it is neither, a size, `layer_norm_eps` or `attention_dropout` is beyond its limits, or null, or a
+            name or type is refused.
     """
     if tower is not None and not isinstance(tower, dict | PreTrainedConfig):
         raise ValueError(f"`{name}` is {tower!r:.100}; it must hold the fields of a tower.")
@@ -234,6 +234,10 @@ def check_tower(tower: Any, name: str) -> None:
     check_names(sizes, PreTrainedConfig, where=f"{name}.")
     check_dtype(sizes, where=f"{name}.")
     check_sizes(sizes, TOWER_SIZE_LIMITS, where=f"{name}.")
+    # transformers takes null for these, and fails where they are used.
+    for number in ("layer_norm_eps", "attention_dropout", "initializer_factor", "initializer_range"):
+        if sizes.get(number, 0) is None:
+            raise ValueError(f"`{name}.{number}` is null; it must be a number. Leave it out for the default.")
     if isinstance(epsilon := sizes.get("layer_norm_eps"), int | float):
         check_epsilon(epsilon, f"{name}.layer_norm_eps")
     dropout = sizes.get("attention_dropout")

@@ -70,6 +70,8 @@ def test_no_labels_are_invented():
             "text_config.attention_dropout` is 5.0; it must be a number from",
         ),
         ({"vision_config": {"layer_norm_eps": 1e9}}, "vision_config.layer_norm_eps` is 1000000000.0; it must be"),
+        ({"text_config": {"layer_norm_eps": None}}, "text_config.layer_norm_eps` is null; it must be a number"),
+        ({"text_config": {"initializer_factor": None}}, "text_config.initializer_factor` is null; it must be"),
         ({"vision_config": {"patch_size": 0}}, "vision_config.patch_size` is 0"),
         ({"vision_config": {"patch_size": 300}}, "patch_size` is 300, more than the image_size 224"),
         ({"vision_config": {"image_size": [224, 224]}}, r"image_size` is \[224, 224\]"),
