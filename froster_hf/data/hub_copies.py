@@ -139,6 +139,13 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
         members, folders = opened.infolist(), set[int]()
         # No more is read of a member than it says here.
         _check_sizes(archive, len(members), sum(member.file_size for member in members))
+        # A million names of the same bytes, that become none, are as many times the archive to read.
+        packed, size = sum(member.compress_size for member in members), file.seek(0, os.SEEK_END)
+        if packed > size:
+            raise ValueError(
+                f"its files have {packed} bytes in it, and it has {size}: they lie over each other. Fetch it again, "
+                "or name another copy with `repo_id`"
+            )
         for member in members:
             _check_name(member.filename, folders)
             check_packing(member)

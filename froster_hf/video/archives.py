@@ -198,7 +198,8 @@ class _ZipSearch(zipfile.ZipFile):
 @contextlib.contextmanager
 def _open_in_zip(archive: IO[bytes], name: str, end_time: float) -> Iterator[tuple[IO[bytes], int]]:
     size = archive.seek(0, 2)
-    with _ZipSearch(archive, name, end_time) as opened:
+    searched: Any = _SearchedFile(archive, end_time)
+    with _ZipSearch(searched, name, end_time) as opened:
         if (member := opened.found) is None:
             raise _missing(name)
         check_packing(member)
@@ -209,7 +210,7 @@ def _open_in_zip(archive: IO[bytes], name: str, end_time: float) -> Iterator[tup
 
 
 class _SearchedFile:
-    """An archive that is read as long as there is time: what is packed may go on for long before the next file.
+    """An archive that is read as long as there is time: what is packed may go on for long before anything comes out.
 
     Args:
         file: open for reading.
@@ -218,7 +219,7 @@ class _SearchedFile:
 
     def __init__(self, file: IO[bytes], end_time: float):
         self.file, self.end_time = file, end_time
-        self.seek, self.tell = file.seek, file.tell
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
         """Read as a file does, if there is time."""
@@ -230,8 +231,7 @@ class _SearchedFile:
 def _open_in_tar(archive: IO[bytes], name: str, end_time: float) -> Iterator[tuple[IO[bytes], int]]:
     size = archive.seek(0, 2)
     archive.seek(0)
-    searched = _SearchedFile(archive, end_time)
-    reader, found = TarReader(searched), None
+    reader, found = TarReader(_SearchedFile(archive, end_time)), None
     for count, member in enumerate(reader, 1):
         _check_time(end_time)
         if count > MOST_MEMBERS:
@@ -244,7 +244,6 @@ def _open_in_tar(archive: IO[bytes], name: str, end_time: float) -> Iterator[tup
         _check_size(reader.stream.tell(), packed=size)
     if found is None or not found.isreg() or found.issparse():
         raise _missing(name)
-    searched.end_time = math.inf
     with reader.extractfile(found) as file:  # type: ignore[union-attr]
         yield file, found.size
 
@@ -262,10 +261,11 @@ def _missing(name: str) -> UnreadableVideoError:
 
 
 def _check_time(end_time: float) -> None:
-    """Refuse an archive in which a file is looked for until the end of the time, of `time.monotonic`."""
+    """Refuse an archive in which a file is looked for, or read, until the end of the time, of `time.monotonic`."""
     if time.monotonic() > end_time:
         raise UnreadableVideoError(
-            "finding it in the archive took longer than the time limit (VideoLimits.timeout_seconds): unpack it first"
+            "finding and reading it in the archive took longer than the time limit (VideoLimits.timeout_seconds): "
+            "unpack it first"
         )
 
 

@@ -300,6 +300,8 @@ def _reserve(copy: IO[bytes], size: int) -> None:
             os.posix_fallocate(copy.fileno(), 0, size)
     except OSError as error:
         if error.errno == errno.ENOSPC and free + sum(map(_taken, list(_copies))) >= LEAST_ROOM:
+            # Another copy may have taken room since, or left some.
+            free = min(free, shutil.disk_usage(tempfile.gettempdir()).free)
             raise UnreadableVideoError(
                 f"its copy takes {size} bytes, and {tempfile.gettempdir()} has room for {free}. Set TMPDIR to a "
                 "folder with more"

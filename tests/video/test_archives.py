@@ -173,7 +173,9 @@ def test_what_a_small_archive_becomes_is_bounded_by_its_size(tmp_path, kind):
 def test_a_file_is_looked_for_no_longer_than_the_time_limit(tmp_path, kind):
     (tmp_path / f"a.{kind}").write_bytes(pack(kind, dict.fromkeys("12345", b"")))
     address = f"{kind[:3]}://5::{(tmp_path / f'a.{kind}').as_uri()}"
-    with pytest.raises(VideoDecodeError, match="finding it in the archive took longer than the time limit"):
+    with pytest.raises(
+        VideoDecodeError, match="finding and reading it in the archive took longer than the time limit"
+    ):
         probe_video(address, allow_urls=address, limits=VideoLimits(timeout_seconds=1e-9))
 
 
@@ -187,6 +189,34 @@ def test_a_packed_archive_of_nothing_is_read_no_longer_than_the_time_limit(monke
     ):
         pass
     assert nothing.tell() < 500_000
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_a_file_that_was_found_is_read_no_longer_than_the_time_limit(monkeypatch, kind):
+    now = [0]
+    monkeypatch.setattr(archives.time, "monotonic", lambda: now[0])
+    packed = io.BytesIO(pack(kind, {"a": os.urandom(50_000)}))
+    with archives.ARCHIVES[kind[:3]](packed, "a", 9) as (file, _):
+        assert len(file.read(100)) == 100
+        now[0] = 10
+        with pytest.raises(UnreadableVideoError, match="longer than the time limit"):
+            file.read()
+
+
+def test_a_file_of_blocks_of_nothing_is_read_no_longer_than_the_time_limit(monkeypatch):
+    """Such blocks are unpacked on and on within one read."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a", b"\0\0\0\xff\xff" * 200_000)
+        # As the table says; the file is stored as it is.
+        archive.filelist[0].compress_type, archive.filelist[0].file_size = zipfile.ZIP_DEFLATED, 1
+    monkeypatch.setattr(archives.time, "monotonic", itertools.count().__next__)
+    with (
+        archives._open_in_zip(out, "a", 20) as (file, _),
+        pytest.raises(UnreadableVideoError, match="longer than the time limit"),
+    ):
+        file.read(1)
+    assert out.tell() < 100_000
 
 
 def test_of_a_zip_archives_table_one_name_is_kept_and_the_time_is_looked_at_for_each(monkeypatch):

@@ -89,6 +89,20 @@ def test_a_file_without_room_costs_itself_before_a_byte_of_it_is_written(store, 
     assert not list(copies.iterdir())
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="room is taken beforehand on Linux")
+def test_the_room_that_another_copy_has_taken_meanwhile_is_not_said_to_be_there(store, copies, monkeypatch):
+    store.pipe_file("/videos/clip.mp4", bytes(2**20))
+    rooms = iter([2**30, 1000])
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, next(rooms)))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(VideoDecodeError, match=r"its copy takes 1048576 bytes, and .* has room for 1000"):
+        probe_video("memory://videos/clip.mp4", allow_urls=NAMED)
+
+
 def test_a_disk_that_something_else_has_filled_is_not_the_fault_of_a_file(store, copies, monkeypatch):
     store.pipe_file("/videos/clip.mp4", bytes(2**20))
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 1000))
