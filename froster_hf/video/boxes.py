@@ -7,6 +7,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+# Bytes of one part of a codec's settings that are compared.
+MOST_SETTINGS = 2**20
+
 
 def boxes(handle: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """The kind of each box between two places, where its content begins, to which the handle is moved, and its end."""
@@ -59,6 +62,42 @@ def fragments(handle: BinaryIO, track: int) -> tuple[int, int]:
         if any(kind == b"tfhd" and _number(handle, place + 4) == track for kind, place, _ in parts):
             num_frames += sum(_number(handle, place + 4) for kind, place, _ in parts if kind == b"trun")
     return first, num_frames
+
+
+def has_other_settings(handle: BinaryIO) -> bool:
+    """Whether fragments follow a second index of other codec settings: FFmpeg keeps those of the first one."""
+    first = last = None
+    for kind, start, end in boxes(handle, 0, handle.seek(0, os.SEEK_END)):
+        if kind == b"moov":
+            last = {_track_number(handle, *track): settings for track, settings in _settings(handle, start, end)}
+            first = last if first is None else first
+        elif kind == b"moof" and last != first:
+            return True
+    return False
+
+
+def _settings(handle: BinaryIO, start: int, end: int) -> Iterator[tuple[tuple[int, int], list[tuple[bytes, bytes]]]]:
+    """Each track of pictures of an index, and what its entries say to the decoder, which is not their bit rate."""
+    for track in _within(handle, (b"trak",), start, end):
+        if not any(
+            _start_of(handle, place, place + 12)[8:] in (b"vide", b"pict")
+            for place, _ in _within(handle, (b"mdia", b"hdlr"), *track)
+        ):
+            continue
+        settings = []
+        for table, table_end in _within(handle, (b"mdia", b"minf", b"stbl", b"stsd"), *track):
+            for kind, entry, entry_end in boxes(handle, table + 8, table_end):
+                settings.append((kind, _start_of(handle, entry, entry + 78)))
+                for part, part_start, part_end in boxes(handle, entry + 78, min(entry_end, table_end)):
+                    if part != b"btrt":
+                        settings.append((part, _start_of(handle, part_start, min(part_end, table_end))))
+        yield track, settings
+
+
+def _start_of(handle: BinaryIO, start: int, end: int) -> bytes:
+    """What lies there, of which no decoder's settings are more than the first part."""
+    handle.seek(start)
+    return handle.read(max(0, min(end - start, MOST_SETTINGS)))
 
 
 def _within(

@@ -369,9 +369,12 @@ def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packe
 
     Raises:
         UnreadableVideoError: another stream begins further on; PyAV knows only those that the file's beginning
-            announces.
+            announces. Or the codec of FLV changes, of which FFmpeg makes another stream.
     """
-    packets = container.demux(stream)
+    if container.format.name == "flv":
+        packets = _of_one_codec(container, stream)
+    else:
+        packets = container.demux(stream)
     if container.format.name in JOINED_CONTAINERS and stream.codec.canonical_name in BEGIN_AT_KEY_FRAME:
         packets = _from_key_frame(packets)
     if stream.codec.canonical_name in ("mpeg1video", "mpeg2video"):
@@ -382,6 +385,17 @@ def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packe
         raise UnreadableVideoError(
             "a stream begins in the middle of the file that its beginning does not announce"
         ) from error
+
+
+def _of_one_codec(container: av.container.InputContainer, stream) -> Iterator[av.Packet]:
+    # Streams that differ in their number are further tracks.
+    for packet in container.demux([other for other in container.streams.video if other.id == stream.id]):
+        if packet.stream.index == stream.index:
+            yield packet
+        elif packet.size:
+            raise UnreadableVideoError(
+                "its video changes its codec; read the parts by themselves, or encode them again as one"
+            )
 
 
 def _from_key_frame(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:

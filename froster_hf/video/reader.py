@@ -40,7 +40,7 @@ from .packets import (
     read_packets,
     watched,
 )
-from .truncation import check_complete, check_samples
+from .truncation import check_complete, check_samples, check_settings
 from .types import UnreadableVideoError, VideoInfo, VideoLimits
 
 try:
@@ -91,6 +91,7 @@ class StrictReader:
         try:
             position = handle.tell()
             check_complete(handle, self._container.format.name)
+            check_settings(handle, self._container.format.name)
             is_mp4 = self._container.format.name == "mov,mp4,m4a,3gp,3g2,mj2"
             self._left_out = auxiliary_tracks(handle) if is_mp4 else set()
             self._encrypted = encrypted_tracks(handle) if is_mp4 else set()

@@ -2,16 +2,18 @@
 
 FFmpeg reads most cut files without complaint and yields what is left, so that "frame 4 of 8" would silently be another
 moment. MP4, Matroska, AVI, ASF (WMV) and GIF say how long they are, and the last page of a stream in Ogg says that it
-is; MPEG streams and FLV do not, and what is left of them is a whole video.
+is; MPEG streams and FLV do not, and what is left of them is a whole video. Nor does FFmpeg complain of joined files
+that do not match.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO
 
-from .boxes import boxes, fragments
+from .boxes import MOST_SETTINGS, boxes, fragments, has_other_settings
 from .types import UnreadableVideoError
 
 # How the first page of pictures in Ogg begins: Theora, VP8, Dirac, and whatever OGM holds.
@@ -21,10 +23,17 @@ _OGG_FIRST, _OGG_LAST = 2, 4
 # Elements of Matroska by their identifiers: those of a file; of a segment (SeekHead, Info, Tracks, Cues, Attachments,
 # Chapters, Tags); and of a cluster (Timestamp, SimpleBlock, BlockGroup, Position, PrevSize, EncryptedBlock,
 # SilentTracks, CRC-32).
-_MATROSKA_VOID, _MATROSKA_SEGMENT, _MATROSKA_CLUSTER = 0xEC, 0x18538067, 0x1F43B675
+_MATROSKA_VOID, _MATROSKA_SEGMENT, _MATROSKA_CLUSTER, _MATROSKA_TRACKS = 0xEC, 0x18538067, 0x1F43B675, 0x1654AE6B
 _OF_FILES = {_MATROSKA_VOID, _MATROSKA_SEGMENT, 0x1A45DFA3}
-_OF_SEGMENTS = {0x114D9B74, 0x1549A966, 0x1654AE6B, _MATROSKA_CLUSTER, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
+_OF_SEGMENTS = {_MATROSKA_TRACKS, _MATROSKA_CLUSTER}
+_OF_SEGMENTS |= {0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
 _OF_CLUSTERS = {0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xAF, 0x5854, 0xBF}
+# A track of Matroska, and what is compared of it: its number, its type, which is 1 for pictures, its codec,
+# ContentEncodings, and Video and CodecPrivate, unless the codec's pictures say all of that themselves.
+_TRACK, _TRACK_TYPE, _CODEC = 0xAE, 0x83, 0x86
+_OF_PICTURES = {0xE0, 0x63A2}
+_OF_TRACKS = {0xD7, _TRACK_TYPE, _CODEC, 0x6D80} | _OF_PICTURES
+_CODECS_WITHOUT_SETTINGS = (b"V_VP8", b"V_VP9")
 
 # Objects of ASF, and what the first one says of a live stream.
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -49,6 +58,26 @@ def check_complete(handle: BinaryIO, container: str) -> None:
         "ogg": _ogg_size,
     }.get(container, lambda handle, size: size)(handle, size)
     _hold(size, announced)
+
+
+def check_settings(handle: BinaryIO, container: str) -> None:
+    """Raise `UnreadableVideoError` where files were joined that were encoded with other settings than the first one.
+
+    FFmpeg decodes the later ones with the settings of the first one, which draws noise.
+
+    Args:
+        handle: The file.
+        container: FFmpeg's name of its container.
+    """
+    has_others = {
+        "mov,mp4,m4a,3gp,3g2,mj2": has_other_settings,
+        "matroska,webm": _matroska_has_other_settings,
+    }.get(container)
+    if has_others is not None and has_others(handle):
+        raise UnreadableVideoError(
+            "it is joined from files whose video was encoded with different settings, of which only the first ones "
+            "count. Read the files by themselves, or encode them again as one"
+        )
 
 
 def check_samples(stream: Any, num_packets: int, handle: BinaryIO) -> None:
@@ -113,22 +142,69 @@ def _matroska_size(handle: BinaryIO, size: int) -> int:
 
     Segments and clusters of an open size, as of live writers and browsers, are looked into.
     """
-    offset = end = 0
-    known = _OF_FILES
-    while True:
+    end = 0
+    for kind, _, end_of_element in _elements(handle, 0, known=_OF_FILES):
+        end = end if kind == _MATROSKA_VOID else end_of_element
+    return end
+
+
+def _matroska_has_other_settings(handle: BinaryIO) -> bool:
+    """Whether a later list of tracks has other ones of pictures than the first."""
+    first = None
+    for kind, place, place_end in _elements(handle, 0, known=_OF_FILES):
+        # What is in a segment of an open size comes by itself.
+        parts = _elements(handle, place, place_end) if kind == _MATROSKA_SEGMENT else [(kind, place, place_end)]
+        for part, start, end in parts:
+            if part == _MATROSKA_TRACKS:
+                tracks = list(_picture_tracks(handle, start, end))
+                first = tracks if first is None else first
+                if tracks != first:
+                    return True
+    return False
+
+
+def _picture_tracks(handle: BinaryIO, start: int, end: int) -> Iterator[dict[int, bytes]]:
+    """What is said of each track of pictures that its decoder needs."""
+    for kind, place, place_end in _elements(handle, start, end):
+        if kind != _TRACK:
+            continue
+        track = {}
+        for part, part_start, part_end in _elements(handle, place, place_end):
+            if part in _OF_TRACKS:
+                handle.seek(part_start)
+                track[part] = handle.read(min(part_end - part_start, MOST_SETTINGS))
+        if int.from_bytes(track.get(_TRACK_TYPE, b""), "big") != 1:
+            continue
+        if track.get(_CODEC, b"").rstrip(b"\0") in _CODECS_WITHOUT_SETTINGS:
+            track = {part: content for part, content in track.items() if part not in _OF_PICTURES}
+        yield track
+
+
+def _elements(
+    handle: BinaryIO, offset: int, end: int = 2**63, known: Collection[int] | None = None
+) -> Iterator[tuple[int, int, int]]:
+    """Each element's kind, where its content begins, and its end; one of an open size is followed by its parts.
+
+    Args:
+        known: What is none of these ends the walk; None knows all.
+    """
+    while offset < end:
         handle.seek(offset)
         head = handle.read(12)
         width = _ebml_width(head)
         kind, number = int.from_bytes(head[:width], "big"), head[width:]
-        if kind not in known or _ebml_width(number) > 8:
-            return end
+        if (width > 4 if known is None else kind not in known) or _ebml_width(number) > 8:
+            return
         length = _ebml_size(number)
+        content = offset + width + _ebml_width(number)
         if length is None:
             if kind not in (_MATROSKA_SEGMENT, _MATROSKA_CLUSTER):
-                return end
-            length, known = 0, _OF_FILES | _OF_SEGMENTS | _OF_CLUSTERS
-        offset += width + _ebml_width(number) + length
-        end = end if kind == _MATROSKA_VOID else offset
+                return
+            length, known = 0, None if known is None else _OF_FILES | _OF_SEGMENTS | _OF_CLUSTERS
+        if content > end:
+            return
+        offset = min(content + length, end)
+        yield kind, content, offset
 
 
 def _ebml_width(number: bytes) -> int:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from froster_hf.video.boxes import auxiliary_tracks
 from froster_hf.video.decoding import VideoDecodeError, decode_frames
-from froster_hf.video.truncation import check_complete
+from froster_hf.video.truncation import check_complete, check_settings
 from froster_hf.video.types import UnreadableVideoError
 from tests.fixtures.matroska import element, write_matroska
 from tests.fixtures.videos import VIDEO_KINDS, read_index, render_video
@@ -42,6 +42,7 @@ def test_any_bytes_are_whole_or_truncated(data):
     file = data.draw(st.sampled_from(BEGINNINGS[container])) + data.draw(st.binary(max_size=64))
     with contextlib.suppress(UnreadableVideoError):
         check_complete(io.BytesIO(file), container)
+        check_settings(io.BytesIO(file), container)
     auxiliary_tracks(io.BytesIO(file))
 
 
@@ -69,6 +70,59 @@ def test_fragments_whose_times_do_not_follow_each_other_are_refused(video_file, 
     data[begins[1] + 8 : begins[1] + 16] = (first_frame * ticks).to_bytes(8, "big")
     with pytest.raises(VideoDecodeError, match="the times of its fragments overlap or are out of order: of 40 frames"):
         decode_frames(bytes(data), [0])
+
+
+def _encoded(container: str, quality: int, codec: str = "libx264", flags: str = "") -> bytes:
+    output, options = io.BytesIO(), {"movflags": flags} if flags else {}
+    with av.open(output, "w", format=container, container_options=options) as file:
+        settings = {"profile": "baseline", "crf": str(quality)} if codec == "libx264" else {}
+        stream = file.add_stream(codec, rate=25, options=settings)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * index, np.uint8))
+            frame.pts = index
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return output.getvalue()
+
+
+def test_matroska_files_that_were_joined_have_one_kind_of_settings(video_file):
+    """FFmpeg keeps those of the first one, so that what follows is noise."""
+    first, other = _encoded("matroska", 18), _encoded("matroska", 28)
+    for same in (first + first, first + _with_open_size(first, "18538067"), first + b"\xec\x84abcd" + first):
+        assert decode_frames(same, [0])[1].num_frames == 10
+    vp8 = [_encoded("webm", 0, codec="libvpx"), write_matroska(video_file("vp9_webm"))]
+    check_settings(io.BytesIO(vp8[0] + vp8[0]), "matroska,webm")
+    with pytest.raises(UnreadableVideoError, match="different settings"):
+        check_settings(io.BytesIO(b"".join(vp8)), "matroska,webm")
+    open_ones = [_with_open_size(one, "18538067") for one in (first, other)]
+    for joined in (first + other, first + first + other, first + open_ones[1], b"".join(open_ones)):
+        with pytest.raises(
+            VideoDecodeError, match="joined from files whose video was encoded with different settings"
+        ):
+            decode_frames(joined, [0])
+
+
+def test_fragments_that_were_joined_have_one_kind_of_settings():
+    first, other = (_encoded("mp4", quality, flags="frag_keyframe+empty_moov") for quality in (18, 28))
+    later = []
+    for part in (first, other):
+        place = part.index(b"tfdt") + 8
+        later.append(part[:place] + (5 * 512).to_bytes(8, "big") + part[place + 8 :])
+    assert decode_frames(first + later[0], [9])[1].num_frames == 10
+    with pytest.raises(VideoDecodeError, match="joined from files whose video was encoded with different settings"):
+        decode_frames(first + later[1], [0])
+    # Without fragments, all players read the first one, and its settings are its own.
+    assert decode_frames(_encoded("mp4", 18) + _encoded("mp4", 28), [4])[1].num_frames == 5
+
+
+def test_flv_whose_codec_changes_is_refused_and_does_not_lose_a_part():
+    first, other = _encoded("flv", 18), _encoded("flv", 0, codec="flv")
+    assert decode_frames(first, [4])[1].num_frames == 5
+    header = 13  # of a file, in front of its first tag
+    for joined in (first + other[header:], other + first[header:]):
+        with pytest.raises(VideoDecodeError, match="its video changes its codec"):
+            decode_frames(joined, [0])
 
 
 def test_encrypted_pictures_are_refused_and_not_read_as_noise(tmp_path):
