@@ -57,10 +57,13 @@ def fragments(handle: BinaryIO, track: int) -> tuple[int, int]:
     size = handle.seek(0, os.SEEK_END)
     first, num_frames = size, 0
     for start, end in _within(handle, (b"moof", b"traf")):
-        first = min(first, start)
-        parts = list(boxes(handle, start, end))
-        if any(kind == b"tfhd" and _number(handle, place + 4) == track for kind, place, _ in parts):
-            num_frames += sum(_number(handle, place + 4) for kind, place, _ in parts if kind == b"trun")
+        first, is_of_track = min(first, start), False
+        for kind, place, _ in boxes(handle, start, end):
+            # Which comes first in each fragment of a track.
+            if kind == b"tfhd":
+                is_of_track = _number(handle, place + 4) == track
+            elif kind == b"trun" and is_of_track:
+                num_frames += _number(handle, place + 4)
     return first, num_frames
 
 
