@@ -129,10 +129,21 @@ def mutated(text: str, chance: random.Random) -> bytes:
     return data
 
 
+def text_of(file: Path) -> str:
+    """A file's text, without byte order marks, wherever they stand."""
+    return file.read_bytes().decode().replace("\ufeff", "")
+
+
 def num_lines(file: Path) -> int:
     """Lines that are not blank."""
-    text = file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    text = text_of(file).replace("\r\n", "\n").replace("\r", "\n")
     return sum(bool(line.strip()) for line in text.split("\n"))
+
+
+def num_told(table: datasets.Dataset) -> int:
+    """Rows of a table, and the lines that it says are of the same videos."""
+    again = re.search(r"(\d+) of \d+ name a video again", table.info.description)
+    return len(table) + (int(again[1]) if again else 0)
 
 
 class Readers:
@@ -155,7 +166,7 @@ class Readers:
         if not all(label.strip() for label in labels.names) or len(set(labels.names)) < len(labels.names):
             return "an empty or repeated label"
         if name.endswith(".json"):
-            expected = len(json.loads(self.file.read_bytes().decode("utf-8-sig")))
+            expected = len(json.loads(text_of(self.file)))
         elif name.endswith(".txt"):
             expected = num_lines(self.file) - ("header" in labels.form)
         else:
@@ -169,8 +180,7 @@ class Readers:
         table = read_video_list(file, root=self.root, labels=labels, missing="keep")
         if name.endswith(".json"):
             return ""
-        again = int((re.findall(r"(\d+) lines name a video again", table.info.description) or [0])[0])
-        return "" if num_lines(file) - len(table) - again in (0, 1) else "lines were lost"
+        return "" if num_lines(file) - num_told(table) in (0, 1) else "lines were lost"
 
     def ucf101(self) -> str:
         lists = {"classInd.txt": UCF_CLASSES, "trainlist01.txt": "", "testlist01.txt": UCF_TEST}
@@ -179,7 +189,7 @@ class Readers:
             (self.folder / name).write_text(text)
         self._write(target, lists[target])
         table = read_ucf101(self.root, annotations=self.folder, split="test", missing="keep")
-        return "" if len(table) == num_lines(self.folder / "testlist01.txt") else "lines were lost"
+        return "" if num_told(table) == num_lines(self.folder / "testlist01.txt") else "lines were lost"
 
     def hmdb51(self) -> str:
         folder = self.folder / "hmdb"
@@ -187,11 +197,11 @@ class Readers:
         (folder / "b_test_split1.txt").write_text(HMDB)
         self._write("hmdb/a_test_split1.txt", HMDB)
         table = read_hmdb51(self.root, annotations=folder, split="all", missing="keep")
-        return "" if len(table) == 3 + num_lines(self.file) else "lines were lost"
+        return "" if num_told(table) == 3 + num_lines(self.file) else "lines were lost"
 
     def kinetics(self) -> str:
         table = read_kinetics(self.root, annotations=self._write("k.csv", KINETICS), missing="keep")
-        return "" if len(table) == num_lines(self.file) - 1 else "lines were lost"
+        return "" if num_told(table) == num_lines(self.file) - 1 else "lines were lost"
 
     def something_something(self) -> str:
         (self.folder / "l.json").write_text(SSV2_LABELS)
@@ -201,7 +211,7 @@ class Readers:
         table = read_something_something(
             self.root, annotations=self.folder / "s.json", labels=self.folder / "l.json", missing="keep"
         )
-        return "" if len(table) == len(json.loads((self.folder / "s.json").read_bytes())) else "entries were lost"
+        return "" if num_told(table) == len(json.loads(text_of(self.folder / "s.json"))) else "entries were lost"
 
 
 def run_case(read: Callable[[], str], readers: Readers) -> tuple[str, str]:
