@@ -118,8 +118,7 @@ def _within(
 
 
 def _number(handle: BinaryIO, place: int) -> int:
-    handle.seek(place)
-    return int.from_bytes(handle.read(4), "big")
+    return int.from_bytes(_start_of(handle, place, place + 4), "big")
 
 
 def _is_auxiliary(handle: BinaryIO, start: int, end: int) -> bool:

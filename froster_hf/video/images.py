@@ -52,7 +52,7 @@ _OTHER_PICTURES = frozenset(
     ]
 )
 
-# Of a TIFF file: the colors of its palette.
+# Of a TIFF file: bits of each channel, whether these lie together or apart, and the colors of its palette.
 _BITS, _PLANES, _COLOR_MAP = 258, 284, 320
 
 # MPO files, read as JPEG, are JPEG files with further pictures behind the first.

@@ -45,16 +45,20 @@ def test_data_sets_and_the_command_line_see_the_same_videos(folder):
     assert [row["path"] for row in table["video"]] == find_videos([str(folder)])
 
 
-def test_a_folder_that_may_not_be_read_is_said_and_the_rest_is_found(folder, monkeypatch, capsys):
+def close_folder(monkeypatch, name: str) -> None:
+    """Make folders of this name ones that may not be read; for root, none is closed."""
     scandir = os.scandir
 
     def refuse(path):
-        if str(path).endswith("below"):
+        if str(path).endswith(name):
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    # For root, no folder is closed.
-    monkeypatch.setattr("froster_hf.video.files.os.scandir", refuse)
+    monkeypatch.setattr("os.scandir", refuse)
+
+
+def test_a_folder_that_may_not_be_read_is_said_and_the_rest_is_found(folder, monkeypatch, capsys):
+    close_folder(monkeypatch, "below")
     assert len(find_videos([str(folder)])) == 2
     assert "passed over 1 folders that cannot be read" in capsys.readouterr().err
     assert "1 folders that cannot be read" in describe_table(read_video_folder(folder))
@@ -66,14 +70,7 @@ def test_a_folder_of_frames_that_may_not_be_read_is_one_unreadable_video(tmp_pat
         Image.new("RGB", (32, 32)).save(tmp_path / name / "1.png")
     (tmp_path / "list.txt").write_text("closed\nopen\n")
     (tmp_path / "list.csv").write_text("closed,0\nopen,1\ngone,1\n")
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("closed"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
+    close_folder(monkeypatch, "closed")
     videos = [str(tmp_path / name) for name in ("closed", "open")]
     assert find_videos([str(tmp_path / "list.txt")]) == videos
     assert find_videos([videos[0]]) == videos[:1]
