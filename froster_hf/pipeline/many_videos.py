@@ -88,16 +88,18 @@ def predict_videos(
     path = None if output is None else Path(output)
     if path is not None:
         _check_output(path, resume=resume, overwrite=overwrite)
+    built_with = {**classify._preprocess_params, **classify._forward_params, **classify._postprocess_params}
+    asked = built_with | {name: value for name, value in options.items() if value is not None}
     # Wrong labels are one error, not one for every video.
-    classify.label_embeds(**_label_options(options))
-    settings = "" if path is None else settings_of(classify, options)
+    classify.label_embeds(**_label_options(asked))
+    settings = "" if path is None else settings_of(classify, asked | _stored_labels(classify, asked))
     done: dict[str, str] = {}
     begun = path is not None and resume and path.exists()
     with ExitStack() as holding:
         if path is not None and resume:
             if begun:
                 holding.enter_context(worked_in_alone(path))
-            done = _read_done(path, settings, *_answers_check(classify, options))
+            done = _read_done(path, settings, *_answers_check(classify, asked))
             _refuse_other_videos(path, {video: done[video] for video in own if video in done})
         left = [video for video in own if video not in done]
         return _records(
@@ -232,6 +234,15 @@ def _label_options(options: dict[str, Any]) -> dict[str, Any]:
         "templates": options.get("templates") if template is None else [template],
         "text_pooling": options.get("text_pooling"),
     }
+
+
+def _stored_labels(classify: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels of a checkpoint, which a call without any is answered by, and a hash of their embeddings: they are
+    none of the weights that `model_fingerprint` tells."""
+    if options.get("candidate_labels") is not None:
+        return {}
+    embeds = classify.model.stored_label_embeds().detach().float().cpu().numpy()
+    return {"stored_labels": [classify.label_names(), hashlib.sha256(embeds.tobytes()).hexdigest()]}
 
 
 def settings_of(classify: Any, options: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import tracemalloc
 import pytest
 import torch
 from PIL import Image
+from transformers import pipeline
 
 from froster_hf import FrosterForVideoClassification, load_pipeline, predict_videos
 from froster_hf.assets import SMALL_FROSTER
@@ -205,6 +206,36 @@ def test_another_model_in_the_same_folder_is_another_model(videos, tmp_path):
     trained.save_pretrained(folder)
     with pytest.raises(OtherAnswersError):
         predict_videos(load_pipeline(folder), paths, resume=True, **call)
+
+
+def test_other_labels_stored_in_the_checkpoint_are_other_labels(videos, tmp_path):
+    """They are none of the weights, and a record of fewer labels could be one of more."""
+    answers, paths = tmp_path / "answers.jsonl", [str(videos / "0.mp4")]
+
+    def storing(labels, **prompts):
+        classify = load_pipeline("small", device="cpu")
+        embeds = classify.processor.embed_labels(labels, model=classify.model, **prompts)
+        classify.model.set_labels(labels, text_embeds=embeds)
+        return classify
+
+    list(predict_videos(storing(LABELS), paths, output=answers))
+    assert list(predict_videos(storing(LABELS), paths, output=answers, resume=True)) == []
+    for other in (storing([*LABELS, "juggling"]), storing(LABELS, templates=["not {}"])):
+        with pytest.raises(OtherAnswersError, match="other labels or options"):
+            predict_videos(other, paths, output=answers, resume=True)
+
+
+@pytest.mark.parametrize("stored", [[], ["juggling", "rowing"]])
+def test_labels_that_a_pipeline_was_built_with_are_those_of_its_answers(videos, tmp_path, stored):
+    found = load_pipeline("small", device="cpu")
+    if stored:
+        found.model.set_labels(stored, text_embeds=found.processor.embed_labels(stored, model=found.model))
+    built = {"model": found.model, "processor": found.processor, "candidate_labels": LABELS, "top_k": 1}
+    classify = pipeline("zero-shot-video-classification", **built)
+    answers, paths = tmp_path / "answers.jsonl", [str(videos / f"{number}.mp4") for number in range(2)]
+    (record,) = predict_videos(classify, paths[:1], output=answers)
+    assert record["answers"][0]["label"] in LABELS
+    assert len(list(predict_videos(classify, paths, output=answers, resume=True))) == 1
 
 
 def test_one_path_is_one_video_and_not_its_letters(videos, classify, tmp_path):
