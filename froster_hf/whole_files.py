@@ -309,6 +309,21 @@ def worked_in_alone(place: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def one_at_a_time(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Wait until nobody else is in such a block for a folder; not where a system or a disk has no such locks."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _open_regular(file: str, flags: int) -> int:
     """Open a regular file, or a new one; a link is not followed, and a pipe not waited for.
 

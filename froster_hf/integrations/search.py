@@ -25,7 +25,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from itertools import chain, islice
@@ -48,7 +48,7 @@ from ..video.files import UNREADABLE, search_folder
 from ..video.source import split_policy
 from ..video.stores import find_videos_at, is_address, is_named, open_store, refuse_unnamed
 from ..video.types import DecodingUnavailableError, UnreadableVideoError, VideoDecodeError
-from ..whole_files import check_writable, refuse_links_within
+from ..whole_files import check_writable, one_at_a_time, refuse_links_within
 from .batches import embed_clips
 from .lance_places import refuse_other_places, table_bytes
 
@@ -553,9 +553,19 @@ def index_videos(
             # An interrupted run keeps what it has read.
             writer.commit()
         with _lance_writing(index.path):
-            index.table.optimize(cleanup_older_than=KEPT_VERSIONS)
+            _put_files_together(index.table)
         report.num_videos, report.num_segments = len(index.states()), len(index)
     return report
+
+
+def _put_files_together(table: Any) -> None:
+    """Many commits become few files again; all rows are there before, too."""
+    try:
+        table.optimize(cleanup_older_than=KEPT_VERSIONS)
+    except RuntimeError as error:
+        # Another run does the same now.
+        if "commit conflict" not in str(error):
+            raise
 
 
 def search_videos(
@@ -702,7 +712,8 @@ def _create_index(classify: Any, output: str | os.PathLike[str], wanted: Mapping
     path = _place(output)
     if not is_address(path):
         check_writable(path)
-    with _lance_writing(path):
+    # Of two that make a table in the same moment, LanceDB lets the second one replace that of the first.
+    with nullcontext() if is_address(path) else one_at_a_time(path), _lance_writing(path):
         database = lancedb.connect(path, read_consistency_interval=SEEN_WITHIN)
         return VideoIndex(path, database.create_table(TABLE, schema=schema), settings)
 

@@ -11,8 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ from froster_hf.shapes import MovingShape
 from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.shapes.video_files import write_mp4
 from froster_hf.video.decoding import decode_frames
-from froster_hf.whole_files import ResultExistsError
+from froster_hf.whole_files import ResultExistsError, one_at_a_time
 from tests.fixtures.pages import runs
 from tests.fixtures.subprocesses import environment
 
@@ -1021,6 +1023,41 @@ def test_two_runs_that_begin_in_one_new_folder_keep_what_each_other_has_made(cla
     monkeypatch.setattr(search, "embed_probe", while_another_run_ends)
     report = index_videos(classify, [videos], output=tmp_path / "index")
     assert (len(report.new), len(report.unchanged), report.num_videos) == (2, 1, 3)
+
+
+def test_of_two_runs_that_make_a_table_in_the_same_moment_the_second_takes_that_of_the_first(
+    classify, videos, tmp_path, monkeypatch
+):
+    """LanceDB would let it replace the table, with all rows that the first one has written by then."""
+    held, index = threading.Event(), tmp_path / "index"
+
+    @contextlib.contextmanager
+    def noted(folder):
+        held.set()
+        with one_at_a_time(folder):
+            yield
+
+    (index / "segments.lance").mkdir(parents=True)
+    monkeypatch.setattr(search, "one_at_a_time", noted)
+    with ThreadPoolExecutor(1) as thread:
+        with one_at_a_time(index):
+            second = thread.submit(index_videos, classify, [videos], output=index)
+            assert held.wait(60)
+            monkeypatch.undo()
+            monkeypatch.setattr(search, "one_at_a_time", lambda folder: contextlib.nullcontext())
+            assert index_videos(classify, [videos / "star.mp4"], output=index).num_videos == 1
+            assert not second.done()
+        assert (len(second.result().new), len(second.result().unchanged)) == (2, 1)
+
+
+def test_two_runs_that_put_files_together_at_once_have_both_done_their_work(classify, videos, tmp_path, monkeypatch):
+    index = index_videos(classify, [videos / "star.mp4"], output=tmp_path / "index") and open_index(tmp_path / "index")
+
+    def preempted(*_, **__):
+        raise RuntimeError("lance error: Retryable commit conflict for version 43: This Rewrite transaction was ...")
+
+    monkeypatch.setattr(type(index.table), "optimize", preempted)
+    assert index_videos(classify, [videos], output=tmp_path / "index").num_videos == 3
 
 
 def test_where_a_run_has_ended_before_its_table_was_there_the_next_one_makes_it(classify, videos, tmp_path):
