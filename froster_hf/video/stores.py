@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import multiprocessing
 import os
 import re
 import shutil
@@ -32,6 +33,8 @@ _CHUNK_BYTES = 2**20
 # A temporary folder that has less, with what copies take of it, is full, whatever is copied to it. It is little, as
 # copies of other processes are not seen.
 LEAST_ROOM = 2**22
+# From one look at the room that other workers may have left to the next.
+_WAIT_SECONDS = 0.1
 
 # Of remote files, as long as they are there.
 _copies: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -97,15 +100,15 @@ def fetch_file(address: str, limits: VideoLimits) -> IO[bytes] | str:
         with _opened(address, system, path, end_time) as (remote, size):
             copied = 0
             _check_size(size, limits)
-            _reserve(copy, size)
+            _reserve(copy, size, end_time)
             while chunk := remote.read(_CHUNK_BYTES):
                 copied += len(chunk)
                 _check_size(copied, limits)
+                _write(copy, chunk, address)
                 if time.monotonic() > end_time:
                     raise UnreadableVideoError(
                         f"copying it took longer than {limits.timeout_seconds:g} seconds (VideoLimits.timeout_seconds)"
                     )
-                _write(copy, chunk, address)
         copy.truncate()
         copy.flush()
     except BaseException:
@@ -284,28 +287,50 @@ def _check_size(size: int, limits: VideoLimits) -> None:
         raise UnreadableVideoError(f"it is larger than VideoLimits.max_file_bytes, {limits.max_file_bytes}")
 
 
-def _reserve(copy: IO[bytes], size: int) -> None:
+def _reserve(copy: IO[bytes], size: int, end_time: float) -> None:
     """Take the room for a copy before it is written, so that one that is too large costs itself, and no other.
 
-    A folder that something else has filled is not the fault of the file: writing to it fails.
+    A worker waits until the copies of the others, which it cannot see, have gone. A folder that something else has
+    filled is not the fault of the file: writing to it fails.
 
     Raises:
         UnreadableVideoError: there is less than its size.
     """
+    most_free = 0
+    while (room := _lacking_room(copy, size)) is not None:
+        most_free = max(most_free, room.free)
+        if multiprocessing.parent_process() is None or size > room.total or time.monotonic() > end_time:
+            if most_free + sum(map(_taken, list(_copies))) >= LEAST_ROOM:
+                # Another copy may have taken room since, or left some.
+                raise _too_large(size, min(room.free, _usage().free))
+            return
+        time.sleep(_WAIT_SECONDS)
+
+
+def _lacking_room(copy: IO[bytes], size: int) -> Any:
+    """What there is of the temporary folder where that is less than so much, or what another copy has taken since."""
+    usage = _usage()
+    if size > usage.free:
+        return usage
     try:
-        free = shutil.disk_usage(tempfile.gettempdir()).free
-        if size > free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if size > 0 and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(copy.fileno(), 0, size)
     except OSError as error:
-        if error.errno == errno.ENOSPC and free + sum(map(_taken, list(_copies))) >= LEAST_ROOM:
-            # Another copy may have taken room since, or left some.
-            free = min(free, shutil.disk_usage(tempfile.gettempdir()).free)
-            raise UnreadableVideoError(
-                f"its copy takes {size} bytes, and {tempfile.gettempdir()} has room for {free}. Set TMPDIR to a "
-                "folder with more"
-            ) from error
+        if error.errno == errno.ENOSPC:
+            copy.truncate(0)
+            return usage
+    return None
+
+
+def _usage() -> Any:
+    return shutil.disk_usage(tempfile.gettempdir())
+
+
+def _too_large(size: int, free: int) -> UnreadableVideoError:
+    return UnreadableVideoError(
+        f"its copy takes {size} bytes, and {tempfile.gettempdir()} has room for {free}. Set TMPDIR to a folder with "
+        "more"
+    )
 
 
 def _taken(copy: IO[bytes]) -> int:
@@ -319,6 +344,9 @@ def _write(copy: IO[bytes], chunk: bytes, address: str) -> None:
     try:
         copy.write(chunk)
     except OSError as error:
+        # Its store had not said how large it is.
+        if error.errno == errno.ENOSPC and (taken := _taken(copy)) >= LEAST_ROOM:
+            raise _too_large(taken + len(chunk), taken) from error
         full = " Free some, or set TMPDIR to a folder with more." if error.errno == errno.ENOSPC else ""
         raise DecodingUnavailableError(
             f"{shown_address(address)!r} could not be copied to {tempfile.gettempdir()}: {error.strerror}.{full}"

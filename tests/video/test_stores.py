@@ -1,10 +1,13 @@
 """Files in stores: opened where the caller names them, copied for as long as they are read, one error otherwise."""
 
 import collections
+import contextlib
 import errno
 import importlib
 import io
+import itertools
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -34,6 +37,7 @@ from froster_hf.video.decoding import (
     stream_frames,
 )
 from froster_hf.video.stores import is_named, named_folder
+from froster_hf.video.types import UnreadableVideoError
 from tests.fixtures.forks import run_python
 from tests.fixtures.pages import runs
 from tests.fixtures.real_videos import REAL_VIDEOS
@@ -43,6 +47,16 @@ from tests.hub.loopback_hub import LoopbackHub
 NAMED = "memory://videos/"
 # As of `shutil.disk_usage`.
 Usage = collections.namedtuple("Usage", ["total", "used", "free"])
+
+
+class FullFile(io.BytesIO):
+    """A file on a disk that is full."""
+
+    def fileno(self):
+        return 0
+
+    def write(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.fixture
@@ -107,16 +121,49 @@ def test_a_disk_that_something_else_has_filled_is_not_the_fault_of_a_file(store,
     store.pipe_file("/videos/clip.mp4", bytes(2**20))
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 1000))
 
-    class Full(io.BytesIO):
-        def fileno(self):
-            return 0
-
-        def write(self, content):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(stores, "_room", Full)
+    monkeypatch.setattr(stores, "_room", FullFile)
     monkeypatch.setattr(stores, "_taken", lambda copy: 0)
     with pytest.raises(DecodingUnavailableError, match="could not be copied to"):
+        probe_video("memory://videos/clip.mp4", allow_urls=NAMED)
+
+
+@pytest.mark.parametrize(
+    ("free", "error", "reason"),
+    [
+        ([1000, 1000, 2**30], None, ""),
+        (
+            [1000, 2**22, 1000, 1000, 1000],
+            UnreadableVideoError,
+            "its copy takes 5242880 bytes, and .* has room for 1000",
+        ),
+        ([1000] * 4, DecodingUnavailableError, "could not be copied to"),
+    ],
+    ids=["that comes", "that others took again", "that something else has"],
+)
+def test_a_worker_waits_for_the_room_of_the_copies_of_others(
+    store, copies, video_file, monkeypatch, free, error, reason
+):
+    clip = video_file("h264_mp4").read_bytes()
+    store.pipe_file("/videos/clip.mp4", clip + bytes(5 * 2**20 - len(clip)))
+    rooms, now = iter(free), itertools.count()
+    monkeypatch.setattr(multiprocessing, "parent_process", object)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(2**30, 0, next(rooms)))
+    monkeypatch.setattr(stores.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(stores.time, "monotonic", now.__next__)
+    if reason.startswith("could"):
+        monkeypatch.setattr(stores, "_room", FullFile)
+    with pytest.raises(error, match=reason) if error else contextlib.nullcontext():
+        stores.fetch_file("memory://videos/clip.mp4", VideoLimits(timeout_seconds=3 if error else 60)).close()
+
+
+def test_a_file_that_fills_the_disk_costs_itself_where_its_store_does_not_know_its_size(store, copies, monkeypatch):
+    store.pipe_file("/videos/clip.mp4", bytes(2**20))
+    monkeypatch.setattr(MemoryFile, "size", None)
+    monkeypatch.setattr(stores, "_room", FullFile)
+    monkeypatch.setattr(stores, "_taken", lambda copy: stores.LEAST_ROOM)
+    with pytest.raises(
+        VideoDecodeError, match=r"its copy takes 5242880 bytes, and .* has room for 4194304\. Set TMPDIR"
+    ):
         probe_video("memory://videos/clip.mp4", allow_urls=NAMED)
 
 
