@@ -2,7 +2,7 @@
 files."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +30,16 @@ def architecture_of(model: "torch.nn.Module") -> dict[str, Any]:
         for name, part in parts.items()
         if part is not None
     }
+
+
+def other_fields(stated: Mapping[str, Mapping[str, Any]], own: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The fields of which two of [`architecture_of`] have another value; what one lacks is of another release."""
+    return [
+        f"{part}.{field}"
+        for part, fields in own.items()
+        for field, value in fields.items()
+        if stated.get(part, {}).get(field, value) != value
+    ]
 
 
 def model_fingerprint(model: "torch.nn.Module", *, dtype: "torch.dtype | None" = None) -> str:

@@ -125,8 +125,8 @@ def evaluate_protocol(
 
     Returns:
         What `result.json` holds: `results` by row (accuracies in percent), `checkpoints` and `data` hashes,
-        `versions`, `protocol`, `count_differences`, `notes`. Clips that could not be decoded are named in the
-        predictions.
+        `architectures`, `versions`, `protocol`, `count_differences`, `notes`. Clips that could not be decoded are
+        named in the predictions.
 
     Raises:
         ValueError: an unknown protocol, field or value, descriptions of other labels, or a `method` that is called as
@@ -416,6 +416,7 @@ def _report(
         "protocol": protocol.to_dict(),
         "results": {name: _row_result(protocol, results) for name, results in tested.items()},
         "checkpoints": [header["model"] for header in headers],
+        "architectures": [header["architecture"] for header in headers],
         "frozen_checkpoint": None if frozen_header is None else frozen_header["model"],
         **{key: headers[0][key] for key in ("data", "prompts", "descriptions", "precision", "video_options")},
         "count_differences": plan.count_differences,

@@ -79,8 +79,8 @@ def evaluate_detection(
     Returns:
         What `result.json` holds: `videos` (paths below the root), `results` by model (mAP in percent at each threshold
         and on average, average precisions by class, and `unreadable`, the videos that could not be read, in which
-        nothing was found), and `checkpoints` (hashes of the weights). As with clips, a video that could not be read is
-        not tried again; delete its file in `predictions/` for that.
+        nothing was found), and `checkpoints` (hashes of the weights) with their `architectures`. As with clips, a
+        video that could not be read is not tried again; delete its file in `predictions/` for that.
 
     Raises:
         ValueError: no model, a protocol of another kind, several processes, more average precisions than a report
@@ -112,6 +112,7 @@ def evaluate_detection(
             "protocol": protocol.to_dict(),
             "results": {},
             "checkpoints": [],
+            "architectures": [],
             "labels": table.labels,
             "videos": names,
             "notes": [table.source],
@@ -149,6 +150,7 @@ def evaluate_detection(
                 "unreadable": unreadable,
             }
             report["checkpoints"].append(headers[name]["model"])
+            report["architectures"].append(headers[name]["architecture"])
         if late := sum(segment.start_seconds >= ends[segment.video] for segment in table.segments):
             report["notes"].append(
                 f"{late} of {len(table.segments)} segments begin behind the end of their videos, where none is found: "

@@ -17,7 +17,7 @@ from huggingface_hub import eval_result_entries_to_yaml
 
 from ..checkpoint_loading import checkpoint_path, hub_asked_once, load_installed, loading_reason, refuse_foreign_parts
 from ..conversion.convert import read_report, write_report
-from ..fingerprints import model_fingerprint
+from ..fingerprints import architecture_of, model_fingerprint
 from ..foreign_code import drop_foreign_code, foreign_code_of
 from ..printing import printable, printable_lines
 from ..settings import read_yaml_file, yaml_text
@@ -135,10 +135,13 @@ def export_checkpoint(
         conversion = read_conversion(checkpoint)
         classify = load_for_export(checkpoint)
         refuse_broken_weights(classify.model)
-        own = fingerprints(classify.model)
-        run = read_run(checkpoint, fingerprints=own)
+        own: dict[str, Any] = {
+            "fingerprints": fingerprints(classify.model),
+            "architecture": architecture_of(classify.model),
+        }
+        run = read_run(checkpoint, **own)
         card_facts = _stated_facts(facts, license, repo_id or target.name, checkpoint, conversion)
-        measured = [result for path in results for result in read_measured_results(path, fingerprints=own)]
+        measured = [result for path in results for result in read_measured_results(path, **own)]
         if run is not None:
             card_facts = fill_facts(card_facts, run)
             measured += run_results(run)

@@ -1,7 +1,7 @@
 """Numbers that were measured on these very weights, from the `result.json` of `froster evaluate`.
 
-A result names the SHA-256 of the weights it was measured on. Where that is not the exported checkpoint's, the card
-must not show it, so it is refused rather than left out.
+A result names the SHA-256 of the weights it was measured on, and the architecture, which they do not show. Where these
+are not the exported checkpoint's, the card must not show it, so it is refused rather than left out.
 """
 
 import os
@@ -16,6 +16,7 @@ from huggingface_hub import EvalResult, EvalResultEntry
 
 from ..data.catalogue import DATASETS
 from ..evaluation.metrics import METRICS, metrics_of
+from ..fingerprints import other_fields
 from ..printing import listing, one_line, printable
 from ..processing.text_files import read_json
 from .card_facts import CardFacts
@@ -109,7 +110,9 @@ class MeasuredResult:
         )
 
 
-def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str]) -> list[MeasuredResult]:
+def read_measured_results(
+    path: str | os.PathLike[str], *, fingerprints: set[str], architecture: Mapping[str, Any] | None = None
+) -> list[MeasuredResult]:
     """The numbers of one checkpoint in a `result.json`.
 
     Rows of other models (frozen CLIP, ensembles) and of other few-shot samples are not this checkpoint's and are left
@@ -118,9 +121,10 @@ def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str
     Args:
         path: the file, or the result folder that holds it.
         fingerprints: `model_fingerprint` of the exported weights, in every dtype that counts as the same.
+        architecture: `architecture_of` the exported model; `None` does not compare it.
 
     Raises:
-        ValueError: not such a file, or measured on other weights.
+        ValueError: not such a file, or measured on other weights, or with another architecture.
         OSError: the file cannot be read.
     """
     path = Path(path)
@@ -129,6 +133,13 @@ def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str
         report = read_json(path, max_bytes=MAX_RESULT_BYTES)
         measured = [printable(name[:12]) for name in report["checkpoints"][:5]]
         own = [index for index, name in enumerate(report["checkpoints"]) if name in fingerprints]
+        # Reports that were stored before do not say with which.
+        others = {
+            index: other_fields(report["architectures"][index], architecture)
+            for index in own
+            if architecture is not None and "architectures" in report
+        }
+        own.sort(key=lambda index: bool(others.get(index)))
         results = list(islice(_results(report, own[0]), MOST_RESULTS + 1)) if own else []
         if len(results) > MOST_RESULTS:
             raise ValueError(f"it has more than {MOST_RESULTS:,} numbers; a card shows no more")
@@ -142,6 +153,11 @@ def read_measured_results(path: str | os.PathLike[str], *, fingerprints: set[str
             f"{path} was measured on the weights {listing(measured) or 'of none'}, but the exported checkpoint is "
             f"{listing(sorted(name[:12] for name in fingerprints))} (SHA-256). Evaluate this checkpoint, or leave the "
             "result out."
+        )
+    if differing := others.get(own[0]):
+        raise ValueError(
+            f"{path} was measured with another architecture of the same weights: {listing(differing, limit=5)}. "
+            "Evaluate this checkpoint, or leave the result out."
         )
     return results
 

@@ -2,19 +2,22 @@
 
     run/model, run/run_record.json --read_run--> Run --fill_facts, run_results--> CardFacts, MeasuredResult
 
-A record names the SHA-256 of the weights that it is of, so a card never tells of another model's training.
+A record names the SHA-256 of the weights that it is of, and their architecture, so a card never tells of another
+model's training.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..checkpoint_loading import SHIPPED_CHECKPOINTS
 from ..data.catalogue import DATASETS
 from ..evaluation.metrics import metrics_of
+from ..fingerprints import other_fields
 from ..printing import counted, one_line
 from ..settings import read_fields
 from ..training.recipes import Recipe
@@ -56,12 +59,18 @@ class Run:
         return DATASETS[self.data_name].title if self.data_name in DATASETS else self.data_name
 
 
-def read_run(checkpoint: str | os.PathLike[str], *, fingerprints: set[str] | None = None) -> Run | None:
+def read_run(
+    checkpoint: str | os.PathLike[str],
+    *,
+    fingerprints: set[str] | None = None,
+    architecture: Mapping[str, Any] | None = None,
+) -> Run | None:
     """The run that a checkpoint lies in, where it is the model that this run trained.
 
     Args:
         checkpoint: a folder, or a name on the Hub, which lies in no run.
         fingerprints: `model_fingerprint` of the checkpoint; `None` does not compare it.
+        architecture: `architecture_of` it; `None` does not compare it.
 
     Raises:
         ValueError: the folder above has a damaged record.
@@ -71,6 +80,8 @@ def read_run(checkpoint: str | os.PathLike[str], *, fingerprints: set[str] | Non
     folder = Path(checkpoint).resolve().parent
     record = read_record(folder)
     if record is None or (fingerprints is not None and record.weights not in fingerprints):
+        return None
+    if architecture is not None and other_fields(record.architecture, architecture):
         return None
     return Run(record, read_fields(Recipe, record.recipe, where=f"the recipe of the run in {folder}"))
 

@@ -16,7 +16,7 @@ from ..checkpoint_files import inside
 from ..checkpoint_loading import SHIPPED_CHECKPOINTS
 from ..evaluation.metrics import metrics_of
 from ..evaluation.report import package_versions
-from ..fingerprints import model_fingerprint
+from ..fingerprints import architecture_of, model_fingerprint
 from ..modeling.modeling_froster import FrosterForVideoClassification
 from ..printing import printable
 from ..processing.text_files import read_json
@@ -49,6 +49,7 @@ class RunRecord:
             where it was measured, `before`: top-1 of the model that the training began from.
         versions: of the packages.
         base_license: license of the weights that the training began from, where it was known then.
+        architecture: `architecture_of` that model; of earlier records, it is not known.
     """
 
     weights: str
@@ -59,6 +60,7 @@ class RunRecord:
     evaluation: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     base_license: str | None = None
+    architecture: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if len(self.evaluation) > MAX_PARTS:
@@ -100,6 +102,7 @@ def record_run(recipe: Recipe, trainer: Any, *, model: Path, base_license: str |
         num_steps=trainer.state.global_step - num_skipped_steps(trainer.state),
         versions=package_versions(),
         base_license=base_license,
+        architecture=architecture_of(saved),
     )
 
 

@@ -28,7 +28,7 @@ from froster_hf.evaluation.metrics import (
     mean_and_std,
     top_k_accuracy,
 )
-from froster_hf.fingerprints import model_fingerprint
+from froster_hf.fingerprints import architecture_of, model_fingerprint
 from froster_hf.hub.measured_results import read_measured_results
 from tests.fixtures.tiny import tiny_model, tiny_processor
 from tests.modeling.table import markdown_table, yes_or_no
@@ -187,7 +187,8 @@ def test_a_new_metric_is_shown_where_its_entry_says(monkeypatch, hmdb51_data, tm
     )
     part = report["results"]["this checkpoint"]["parts"][0]["base"]
     assert (part["clips"], part["hidden"]) == (6.0, 6.0)
-    measured = read_measured_results(tmp_path / "result", fingerprints={model_fingerprint(model)})
+    own = {"fingerprints": {model_fingerprint(model)}, "architecture": architecture_of(model)}
+    measured = read_measured_results(tmp_path / "result", **own)
     shown = {result.metric: result for result in measured if result.part == "base"}
     assert set(shown) == {"top1", "top5", "clips"}
     assert shown["clips"].metric_title == "clips that were scored"

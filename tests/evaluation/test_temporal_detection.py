@@ -34,7 +34,7 @@ from froster_hf.evaluation.segments import (
     temporal_iou,
 )
 from froster_hf.evaluation.temporal_detection import _detect, _most_bytes, _predictions, _stored_detection
-from froster_hf.fingerprints import model_fingerprint
+from froster_hf.fingerprints import architecture_of, model_fingerprint
 from froster_hf.hub import read_measured_results
 from froster_hf.video.decoding import VideoDecodeError
 from tests.fixtures.tiny import save_tiny_checkpoint, tiny_model, tiny_processor
@@ -420,8 +420,9 @@ def test_several_models_and_a_new_metric_are_rows_and_a_table_and_reach_the_card
     assert table.count("| first |") == table.count("| second |") == 2
     assert "Share of the segments that are found in percent" in table
 
-    second = {model_fingerprint(models["second"].model)}
-    found = {(r.part, r.metric): r for r in read_measured_results(tmp_path, fingerprints=second)}
+    model = models["second"].model
+    second = {"fingerprints": {model_fingerprint(model)}, "architecture": architecture_of(model)}
+    found = {(r.part, r.metric): r for r in read_measured_results(tmp_path, **second)}
     numbers = report["results"]["second"]
     assert found["IoU 0.5", "map"].value == numbers["map"]["0.5"]
     assert found["all", "recall"].value == numbers["average_recall"]

@@ -18,7 +18,7 @@ import froster_hf.video
 from froster_hf.cli import main
 from froster_hf.conversion import convert_checkpoint, write_original_checkpoint
 from froster_hf.evaluation import evaluate_protocol, load_protocol
-from froster_hf.fingerprints import model_fingerprint
+from froster_hf.fingerprints import architecture_of, model_fingerprint
 from froster_hf.hub import CardFacts, export_checkpoint, load_card_facts, measured_results, read_measured_results
 from froster_hf.weights_license import card_license, stated_license
 from tests.conversion.hostile_files import malicious_pickle
@@ -303,6 +303,25 @@ def test_half_precision_weights_keep_what_was_measured_in_float32(tmp_path):
     as_evaluated = pipeline("zero-shot-video-classification", model=str(tmp_path / "half"), dtype="float32").model
     result = result_file(tmp_path / "result.json", fingerprints=[model_fingerprint(as_evaluated)])
     assert len(export_checkpoint(tmp_path / "half", tmp_path / "out", results=[result]).results) == 5
+
+
+def test_results_of_the_same_weights_with_another_architecture_are_refused(checkpoint, tmp_path):
+    """Local attention and its radius have no weights, so these are the same; the answers are not."""
+    model = AutoModelForVideoClassification.from_pretrained(checkpoint)
+    own = architecture_of(model)
+    other = {**own, "model": {**own["model"], "temporal_radius": own["model"]["temporal_radius"] + 1}}
+    result = result_file(tmp_path / "result.json", fingerprints=[model_fingerprint(model)] * 2)
+    report = json.loads(result.read_text())
+    result.write_text(json.dumps({**report, "architectures": [other, other]}))
+    with pytest.raises(ValueError, match=r"another architecture of the same weights: model.temporal_radius"):
+        export_checkpoint(checkpoint, tmp_path / "out", results=[result])
+    # Of two models in one report, the numbers are those of the one that is exported.
+    result.write_text(json.dumps({**report, "architectures": [other, own]}))
+    exported = export_checkpoint(checkpoint, tmp_path / "out", results=[result])
+    assert [r.value for r in exported.results if (r.part, r.metric) == ("base", "top1")] == [69.0]
+    result.write_text(json.dumps({**report, "architectures": [[], "none"]}))
+    with pytest.raises(ValueError, match="not a result of `froster evaluate`"):
+        export_checkpoint(checkpoint, tmp_path / "other", results=[result])
 
 
 def test_results_of_other_weights_and_other_files_are_refused(checkpoint, tmp_path):

@@ -124,6 +124,12 @@ def test_other_weights_in_the_place_of_the_trained_ones_get_none_of_their_traini
     assert card.data.eval_results is None
 
 
+def test_the_trained_weights_with_another_architecture_get_none_of_their_training(copied, tmp_path):
+    config = json.loads((copied / "model" / "config.json").read_text())
+    (copied / "model" / "config.json").write_text(json.dumps({**config, "temporal_radius": 3}))
+    assert card_of(copied, tmp_path / "out").data.eval_results is None
+
+
 def test_weights_trained_from_frosters_keep_its_license(copied, checkpoint, tmp_path):
     base = shutil.copytree(checkpoint, tmp_path / "base")
     report = {
