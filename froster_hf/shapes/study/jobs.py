@@ -107,7 +107,9 @@ class SideScores:
         """
         for name, own in vars(self).items():
             others = getattr(other, name)
-            if isinstance(own, np.ndarray):
+            if name == "labels":
+                own, others = own.tolist(), others.tolist()
+            elif isinstance(own, np.ndarray):
                 own, others = (own.shape, own.dtype), (others.shape, others.dtype)
             if own != others:
                 raise ValueError(f"One model has {name} {own!r:.100}, the other {others!r:.100}.")
@@ -156,7 +158,10 @@ class SideScores:
         try:
             with safe_open(file, framework="np") as stored:
                 told = stored.metadata() or {}
-            return cls(json.loads(told["texts"]), int(told["num_labels"]), **load_file(file))
+            scores = cls(json.loads(told["texts"]), int(told["num_labels"]), **load_file(file))
+            if not (np.isfinite(scores.forward).all() and np.isfinite(scores.backward).all()):
+                raise ValueError("it has scores that are not finite, as no model's were that was measured")
+            return scores
         except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{printable(str(file))} is not what a study has stored. Delete it to have it measured again."

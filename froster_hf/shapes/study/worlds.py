@@ -26,6 +26,7 @@ from ...processing.video_processing_froster import FrosterVideoProcessor
 from ...training.checkpointing import MODEL_NAME, RESULTS_NAME
 from ...training.recipe_run import VIDEO_FIELDS, build_model, read_recipe_data
 from ...training.recipes import Recipe, load_recipe
+from ...training.run_identity import DECIDING_DESPITE_PREFIX
 from ...training.teacher import FrozenTeacher
 from ...whole_files import make_folder, refuse_irregular, written_whole
 from ..pretraining import PretrainingRecipe, pretrain
@@ -125,7 +126,8 @@ def what_decides(recipe: Recipe | PretrainingRecipe) -> dict[str, Any]:
     fields["training"] = {
         name: value
         for name, value in fields["training"].items()
-        if not name.startswith(("dataloader_", "logging_")) and name not in ("disable_tqdm", "report_to")
+        if name in DECIDING_DESPITE_PREFIX
+        or (not name.startswith(("dataloader_", "logging_")) and name not in ("disable_tqdm", "report_to"))
     }
     if isinstance(recipe, Recipe):
         fields["model"] = {name: value for name, value in fields["model"].items() if name != "checkpoint"}

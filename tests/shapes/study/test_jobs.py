@@ -44,7 +44,13 @@ def test_stored_scores_are_read_and_averaged_with_those_of_the_same_clips_alone(
     own.save(file)
     stored = SideScores.load(file)
     assert (own.averaged_with(stored).forward == own.forward).all()
-    others = {"texts": ["a", "c"], "num_labels": 1, "forward": np.ones((1, 2)), "backward": np.zeros((10**9, 0))}
+    others = {
+        "labels": np.array([1, 0]),
+        "texts": ["a", "c"],
+        "num_labels": 1,
+        "forward": np.ones((1, 2)),
+        "backward": np.zeros((10**9, 0)),
+    }
     for name, other in others.items():
         with pytest.raises(ValueError, match=f"One model has {name} "):
             own.averaged_with(replace(stored, **{name: other}))
@@ -60,6 +66,8 @@ def test_a_file_that_is_not_of_stored_scores_is_an_error_that_names_it(tmp_path)
         (arrays, told | {"num_labels": "x"}),
         ({"labels": arrays["labels"]}, told),
         (arrays | {"more": arrays["labels"]}, told),
+        (arrays | {"forward": np.full(1, np.nan)}, told),
+        (arrays | {"backward": np.full(1, np.inf)}, told),
     ]
     for tensors, metadata in cases:
         save_file(tensors, file, metadata=metadata)

@@ -2,6 +2,7 @@
 
 import shlex
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -157,6 +158,15 @@ def test_a_job_is_the_same_however_its_fields_were_arrived_at(tmp_path):
     again = job_for("residual", world=world, seed=0, choices={"learning_rate": 6e-4, "beta": 2.0}, test=False)
     other = job_for("residual", world=world, seed=0, choices={"learning_rate": 6e-4, "beta": 8.0}, test=False)
     assert first.folder == again.folder != other.folder
+
+
+def test_a_job_is_another_one_where_other_clips_are_left_out_and_not_where_others_read_them(tmp_path):
+    world = World(load_plan("short"), 1, tmp_path)
+    own, read_otherwise, left_out = (
+        replace(job_for("residual", world=world, seed=0, choices={}, test=True), overrides=(f"training.{field}",))
+        for field in ("logging_steps=7", "dataloader_num_workers=1", "dataloader_drop_last=true")
+    )
+    assert own.folder == read_otherwise.folder != left_out.folder
 
 
 @pytest.mark.parametrize(
