@@ -1,5 +1,7 @@
+import multiprocessing
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pyarrow
@@ -213,6 +215,21 @@ def test_a_worker_without_shared_memory_for_its_batch_ends_the_work_and_is_not_w
     monkeypatch.setattr("froster_hf.video.workers.get_worker_info", object)
     with pytest.raises(DecodingUnavailableError, match=" for 1 MB of frames"):
         share_batch({"pixel_values_videos": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("folder", ["long" * 30, "not_there"])
+def test_a_worker_that_cannot_hand_on_its_batch_ends_the_work_and_is_not_waited_for(
+    table, tmp_path, monkeypatch, folder
+):
+    """A socket has no path of more than 108 bytes, which schedulers of clusters give a job's TMPDIR."""
+    if folder != "not_there":
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / folder))
+    monkeypatch.delitem(multiprocessing.current_process()._config, "tempdir", raising=False)
+    clips = EvaluationClips(table, video_processor=FrosterVideoProcessor(num_frames=2))
+    assert next(iter(DataLoader(clips, collate_fn=collate_clips)))["video_names"]
+    with pytest.raises(DecodingUnavailableError, match=rf"cannot hand on its batches: .*{folder}: set TMPDIR"):
+        next(iter(DataLoader(clips, num_workers=1, collate_fn=collate_clips, timeout=60)))
 
 
 def stored_table(videos, feature, labels=(0, 1)) -> Dataset:
