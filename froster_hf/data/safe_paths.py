@@ -16,6 +16,7 @@ from pathlib import Path
 from ..hub_cache import blobs_of_snapshot
 from ..printing import printable
 from ..processing.text_files import AnnotationError, shown_path
+from ..video.url import shown_address
 
 # "c:" of a Windows drive is one letter; every scheme that FFmpeg or fsspec knows has at least two.
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]+:")
@@ -82,7 +83,8 @@ class VideoRoot:
             raise UnsafePathError(f"{where}: {shown!r} cannot be resolved ({os.strerror(errno.ENAMETOOLONG)}).")
         if _SCHEME.match(path):
             raise UnsafePathError(
-                f"{where}: {shown!r} begins with a scheme; only plain paths under {shown_path(self.path)} are read."
+                f"{where}: {shown_address(shown)!r} begins with a scheme; only plain paths under "
+                f"{shown_path(self.path)} are read."
             )
         if self.allow_links:
             return self._unresolved(self._base / path, where=where)

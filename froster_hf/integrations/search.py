@@ -45,8 +45,8 @@ from ..pipeline.timeline_froster import MOST_WINDOW_FRAMES, WINDOW_OPTIONS, Wind
 from ..printing import one_line, printable
 from ..settings import read_fields
 from ..video.files import UNREADABLE, search_folder
-from ..video.source import split_policy
-from ..video.stores import find_videos_at, is_address, is_named, open_store, refuse_unnamed
+from ..video.source import source_name, split_policy
+from ..video.stores import find_videos_at, is_address, is_named, open_store, reading_from, refuse_unnamed
 from ..video.types import DecodingUnavailableError, UnreadableVideoError, VideoDecodeError
 from ..whole_files import check_writable, one_at_a_time, refuse_links_within
 from .batches import embed_clips
@@ -796,8 +796,8 @@ def _find_files(given: Iterable[str | os.PathLike[str]], known: Mapping[str, str
             below = [video for video in known if video.startswith(path.rstrip(os.sep) + os.sep)]
         if not found and below:
             raise ValueError(
-                f"{printable(path)} holds no videos, and the index has {len(below)} of it. Is the disk there? If they "
-                "are gone for good, make the index again in another place."
+                f"{printable(source_name(path))} holds no videos, and the index has {len(below)} of it. Is the disk "
+                "there? If they are gone for good, make the index again in another place."
             )
         if not found:
             listing.errors[path] = "the folder holds no videos"
@@ -849,11 +849,8 @@ def _state(video: str, named: Sequence[str]) -> str:
         # A file in a store that is named can have the name of a chain, which leads to another one.
         refuse_unnamed(video, named)
         system, path = open_store(video)
-        try:
+        with reading_from(video):
             return str(system.ukey(path))
-        # Each store's client has errors of its own.
-        except Exception as error:
-            raise UnreadableVideoError(one_line(f"{type(error).__name__}: {error}")) from error
     if "://" in video:
         return ""
     found = os.stat(video)

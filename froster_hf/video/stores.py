@@ -24,7 +24,7 @@ from typing import IO, Any
 from .archives import ARCHIVES
 from .files import is_hidden, is_video_name, match_pattern, search_folder
 from .types import DecodingUnavailableError, UnreadableVideoError, VideoLimits
-from .url import shown_address
+from .url import shown_address, without_secrets
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # A revision in an address of the Hub, which is not part of what the caller named.
@@ -150,7 +150,7 @@ def open_store(address: str) -> tuple[Any, str]:
             "it lies on an FTP server, whose listings have no bound, and come from whoever is on the way. Download it "
             "and give its path in place of its address"
         )
-    with _reading(address, failure="it cannot be opened"):
+    with reading_from(address, failure="it cannot be opened"):
         import fsspec
 
         return fsspec.core.url_to_fs(place)
@@ -171,7 +171,7 @@ def _opened(address: str, system: Any, path: str, end_time: float) -> Iterator[t
             "of addresses that lead through others, those of archives are opened: "
             f"{', '.join(f'{scheme}://name::address' for scheme in ARCHIVES)}; give the file's own address"
         )
-    with _reading(address):
+    with reading_from(address):
         if _is_local(system) and os.path.exists(path) and not os.path.isfile(path):
             raise UnreadableVideoError("it is not a regular file")
         with system.open(path, "rb") as file:
@@ -202,7 +202,7 @@ def find_videos_at(address: str) -> list[str]:
         return [address]
     folder = address
     system, path = open_store(address)
-    with _reading(address):
+    with reading_from(address):
         if system.isdir(path) and _is_local(system):
             found = [os.path.join(path, video.relative_to(path)) for video in search_folder(path).videos]
         elif system.isdir(path):
@@ -229,7 +229,7 @@ def _is_hidden(name: str, *, below: str) -> bool:
 
 
 @contextlib.contextmanager
-def _reading(address: str, *, failure: str = "reading it failed") -> Iterator[None]:
+def reading_from(address: str, *, failure: str = "reading it failed") -> Iterator[None]:
     """Whatever a store's client raises is the fault of the file."""
     try:
         yield
@@ -237,10 +237,10 @@ def _reading(address: str, *, failure: str = "reading it failed") -> Iterator[No
         raise
     except ImportError as error:
         raise DecodingUnavailableError(
-            f"{shown_address(address)!r} cannot be opened on this machine: {error}"
+            f"{shown_address(address)!r} cannot be opened on this machine: {without_secrets(str(error), address)}"
         ) from error
     except Exception as error:
-        raise UnreadableVideoError(f"{failure}: {_said(error)}") from error
+        raise UnreadableVideoError(f"{failure}: {_said(error, address)}") from error
 
 
 def copy_path(copy: IO[bytes]) -> str:
@@ -353,8 +353,8 @@ def _write(copy: IO[bytes], chunk: bytes, address: str) -> None:
         ) from error
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception, address: str) -> str:
     """What a store's client says, in brief; a missing file is often told by nothing but its path."""
-    text = str(error) or getattr(error, "strerror", None) or ""
+    text = without_secrets(str(error) or getattr(error, "strerror", None) or "", address)
     kind = "no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
     return f"{kind} {text[:200]!r}" if text else kind

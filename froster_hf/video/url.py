@@ -107,6 +107,16 @@ def shown_address(address: str) -> str:
     return scheme + place + (query and f"{query[0]}***")
 
 
+def without_secrets(text: str, address: str) -> str:
+    """A text that may repeat an address, such as its client's error, without what `shown_address` leaves out of it."""
+    _, place, query = _PARTS_OF_ADDRESS.fullmatch(address).groups("")  # type: ignore[union-attr]
+    account = re.sub(r"^.*::\w[\w.+-]*://", "", place if "@" in query else place.rpartition("@")[0])
+    for secret in (query[1:], account if ":" in account else f"{account}@", account.partition(":")[2]):
+        if secret.strip("@"):
+            text = text.replace(secret, "***")
+    return text
+
+
 def public_addresses(host: str, port: int) -> list[str]:
     """The addresses of a host, all of them public.
 

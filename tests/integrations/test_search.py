@@ -384,6 +384,14 @@ def test_addresses_that_only_a_list_names_are_not_asked_for(rendered, tmp_path, 
     assert list(open_index(tmp_path / "index").states()) == [str(rendered[0])]
 
 
+def test_no_error_of_an_index_shows_an_account_or_a_query(tmp_path, capsys):
+    addresses = [f"{scheme}://me:secret@127.0.0.1/no.mp4?token=secret" for scheme in ("memory", "https")]
+    assert main(["index", *addresses, "--output", str(tmp_path / "index"), "--model", "small", "--device", "cpu"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("***") >= 2
+    assert "secret" not in said
+
+
 def test_a_name_in_a_store_that_leads_elsewhere_is_not_asked_for(classify, rendered, tmp_path, monkeypatch):
     import fsspec
 

@@ -423,6 +423,13 @@ def test_what_cannot_open_an_address_does_not_show_its_account_or_query(monkeypa
         stores.find_videos_at("toy://somebody:secret@a/clip.mp4?token=secret")
 
 
+@pytest.mark.parametrize("address", ["memory://me:secret@a/b.mp4?token=secret", "zip://a::memory://me:secret@b.zip"])
+def test_a_clients_error_that_repeats_an_address_does_not_show_its_account_or_query(address):
+    with pytest.raises(VideoDecodeError, match=r"no such file '.*\*\*\*") as caught:
+        probe_video(address, allow_urls=address)
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("address", ["ftp://127.0.0.1:9/v/a.mp4", "FTP://host/v", "zip://a.mp4::ftp://host/v.zip"])
 def test_a_server_of_ftp_whose_listing_may_have_no_end_is_not_asked(address, monkeypatch):
     monkeypatch.setattr("fsspec.core.url_to_fs", None)

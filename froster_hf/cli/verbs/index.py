@@ -21,6 +21,7 @@ from typing import Any
 
 from ...checkpoint_loading import DEFAULT_MODEL
 from ...printing import counted, json_text, one_line, printable
+from ...video.source import source_name
 from ...video.stores import is_address, named_folder
 from ..loading import index_model, load_model
 from ..options import add_model_arguments, add_video_arguments
@@ -64,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
             tqdm.write(json_text(record, encoding=sys.stdout.encoding or "utf-8"), file=sys.stdout)
             sys.stdout.flush()
         elif "error" in record:
-            tqdm.write(f"froster: {printable(record['video'])}: {one_line(record['error'])}", file=sys.stderr)
+            name = printable(source_name(record["video"]))
+            tqdm.write(f"froster: {name}: {one_line(record['error'])}", file=sys.stderr)
 
     report = index_videos(
         classify,
