@@ -794,6 +794,9 @@ def _find_files(given: Iterable[str | os.PathLike[str]], known: Mapping[str, str
             below = [video for video in known if is_named(video, [path])]
         else:
             below = [video for video in known if video.startswith(path.rstrip(os.sep) + os.sep)]
+        if not found and path in listing.errors:
+            # What is in it is not seen, so that nothing of it is gone.
+            continue
         if not found and below:
             raise ValueError(
                 f"{printable(source_name(path))} holds no videos, and the index has {len(below)} of it. Is the disk "

@@ -42,6 +42,7 @@ from froster_hf.video.decoding import decode_frames
 from froster_hf.whole_files import ResultExistsError, one_at_a_time
 from tests.fixtures.pages import runs
 from tests.fixtures.subprocesses import environment
+from tests.video.test_files import close_folder
 
 pytest.importorskip("lancedb", reason="needs the extra search (make test-extras)")
 
@@ -214,6 +215,18 @@ def test_a_file_that_cannot_be_looked_at_keeps_its_segments(classify, videos, tm
     report = index_videos(classify, [videos if as_folder else hidden], output=index)
     assert (report.errors, report.gone) == ({hidden: "Input/output error"}, [])
     assert (open_index(index).states(), report.num_segments) == (before, 3)
+
+
+def test_a_folder_that_may_not_be_read_costs_itself_and_its_segments_stay(
+    classify, videos, rendered, tmp_path, monkeypatch
+):
+    index, other = tmp_path / "index", tmp_path / "other.mp4"
+    shutil.copy(rendered[0], other)
+    index_videos(classify, [videos], output=index)
+    close_folder(monkeypatch, videos.name)
+    report = index_videos(classify, [videos, other], output=index)
+    assert report.errors == {str(videos): "1 folders that cannot be read below it"}
+    assert (report.new, report.gone, report.num_videos) == ([str(other)], [], 4)
 
 
 def test_what_the_machine_lacks_ends_the_run_and_what_was_read_stays(classify, videos, tmp_path, monkeypatch):
