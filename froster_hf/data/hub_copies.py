@@ -22,9 +22,10 @@ from typing import IO, cast
 from huggingface_hub import snapshot_download
 
 from ..printing import one_line, printable
+from ..processing.text_files import read_text
 from ..video.archives import MOST_HEADER_BYTES, TableReader, TarReader, check_packing
 from ..video.files import VIDEO_SUFFIXES, is_video_name
-from ..whole_files import full_disk_named, make_folder, new_folder
+from ..whole_files import full_disk_named, make_folder, new_folder, refuse_irregular, write_text_whole
 from .catalogue import DATASETS, FORMATS, MOST_CLIPS, DataFiles
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -32,6 +33,8 @@ ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_TIMES = 20
 LEAST_UNPACKED_BYTES = 2**30
 MOST_DEPTH = 20
+# In a copy's folder: whose it is.
+NOTE_NAME, MOST_NOTE_BYTES = "repository.txt", 2**12
 # Of bytes that stand before files, in time, beside those of the files.
 NOTE_WEIGHT = 8
 # What the readers raise of archives that are damaged, encrypted, or made to be.
@@ -62,14 +65,15 @@ def fetch_hub_copy(
         Where the videos and the lists are, as the readers and protocols take it.
 
     Raises:
-        ValueError: no copy is known, or its videos or lists are not found; or an archive in it is damaged, or would
-            become larger than archives of videos do, as all together would.
+        ValueError: no copy is known, the folder has another one, or its videos or lists are not found; or an archive
+            in it is damaged, or would become larger than archives of videos do, as all together would.
     """
     entry = DATASETS[dataset]
     repo_id = repo_id or next(iter(entry.hub_copies), None)
     if repo_id is None:
         raise ValueError(f"No copy of {entry.title} on the Hub is known. Name one with `repo_id`.")
     folder = Path(folder)
+    _refuse_other_copy(folder, repo_id)
     fetched = Path(snapshot_download(repo_id, repo_type="dataset", local_dir=folder / "fetched"))
     archives = sorted(path for path in fetched.rglob("*") if path.name.endswith(ARCHIVE_ENDINGS) and path.is_file())
     most = max(LEAST_UNPACKED_BYTES, MOST_TIMES * sum(archive.stat().st_size for archive in archives))
@@ -86,7 +90,7 @@ def fetch_hub_copy(
                 f"{num_bytes} bytes; of such archives, at most {MOST_CLIPS} of {most} bytes are unpacked. Are they of "
                 "videos?"
             )
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != NOTE_NAME]
     places = Counter(path.parent.parent for path in files if is_video_name(path.name))
     if not places:
         endings = Counter(path.suffix for path in files).most_common(5)
@@ -105,6 +109,21 @@ def fetch_hub_copy(
             )
         annotations = lists[0]
     return DataFiles(root=places.most_common(1)[0][0], annotations=annotations)
+
+
+def _refuse_other_copy(folder: Path, repo_id: str) -> None:
+    """Note whose copy a folder has, and raise where it is another one's: their videos and lists would be mixed, and
+    archives of the same names not unpacked again."""
+    note = make_folder(folder) / NOTE_NAME
+    refuse_irregular(note)
+    # A repository that is not there has left the note alone.
+    has_files = note.exists() and (folder / "fetched").exists()
+    if has_files and (found := read_text(note, max_bytes=MOST_NOTE_BYTES).strip()) != repo_id:
+        raise ValueError(
+            f"{printable(str(folder))} has the files of {printable(found)}, and those of {printable(repo_id)} would "
+            "be mixed with them. Give another folder."
+        )
+    write_text_whole(note, repo_id + "\n")
 
 
 def _unpack(archive: Path, target: Path) -> None:

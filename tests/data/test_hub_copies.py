@@ -6,6 +6,7 @@ import io
 import os
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +100,27 @@ def test_archives_of_similar_names_are_unpacked_side_by_side(tmp_path, monkeypat
     monkeypatch.setattr(hub_copies, "snapshot_download", fetch)
     hub_copies.fetch_hub_copy("hmdb51", tmp_path, repo_id="a/b")
     assert files_of(tmp_path / "unpacked") == {"x/v.tar/h/wave/a.avi", "x-v.tar/h/run/c.avi"}
+
+
+def test_two_copies_are_not_mixed_in_one_folder(tmp_path, monkeypatch):
+    def fetch(repo_id, *, repo_type, local_dir):
+        if repo_id == "no/body":
+            raise OSError("not found")
+        lists = local_dir / "testTrainMulti_7030_splits"
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / "wave_test_split1.txt").write_text("a.avi 1\n")
+        write_tar(local_dir / "v.tar", member("h/wave/a.avi", repo_id.encode()))
+        return str(local_dir)
+
+    monkeypatch.setattr(hub_copies, "snapshot_download", fetch)
+    with pytest.raises(OSError, match="not found"):
+        hub_copies.fetch_hub_copy("hmdb51", tmp_path, repo_id="no/body")
+    found = hub_copies.fetch_hub_copy("hmdb51", tmp_path, repo_id="a/b")
+    assert hub_copies.fetch_hub_copy("hmdb51", tmp_path, repo_id="a/b") == found
+    with pytest.raises(ValueError, match=r"has the files of a/b, and those of c/d would be mixed"):
+        hub_copies.fetch_hub_copy("hmdb51", tmp_path, repo_id="c/d")
+    other = hub_copies.fetch_hub_copy("hmdb51", tmp_path / "other", repo_id="c/d")
+    assert (Path(other.root) / "wave" / "a.avi").read_bytes() == b"c/d"
 
 
 def test_a_zip_archive_is_unpacked(tmp_path):
