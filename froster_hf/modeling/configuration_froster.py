@@ -445,7 +445,8 @@ class FrosterConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
-        """As in transformers, but `CALLERS_FIELDS` are taken from `kwargs` only, never from a file.
+        """As in transformers, but `CALLERS_FIELDS` are taken from `kwargs` only, never from a file, and
+        `architectures` are this package's.
 
         Raises:
             ValueError: it states a quantization of which a library would call what the file names, or an `auto_map`
@@ -456,7 +457,11 @@ class FrosterConfig(PreTrainedConfig):
         if code is not None and not isinstance(code, Mapping):
             raise ValueError(f"`auto_map` of config.json is {code!r:.100}; it has to be an object. Delete it.")
         _check_quantization(config_dict)
-        return super().from_dict(without_callers_fields(config_dict), **kwargs)
+        fields = without_callers_fields(config_dict)
+        # Where this package refuses a checkpoint, transformers' `pipeline` tries classes of its own by these names.
+        stated, own = fields.get("architectures"), {reference.rpartition(".")[2] for reference in AUTO_MAP.values()}
+        fields["architectures"] = [name for name in stated if name in own] if isinstance(stated, list) else None
+        return super().from_dict(fields, **kwargs)
 
     def _build_tower(self, name: str, config_class: str | type) -> Any:
         """The configuration of a tower, which has to be of the backbone's."""

@@ -48,14 +48,9 @@ PART_CLASSES = {
     "image_processor_type": IMAGE_PROCESSORS,
     "video_processor_type": ("FrosterVideoProcessor",),
 }
-# Files in which transformers looks for the class of a processor, or of a part.
-PROCESSOR_FILES = (
-    "processor_config.json",
-    "preprocessor_config.json",
-    "video_preprocessor_config.json",
-    "tokenizer_config.json",
-    "config.json",
-)
+# Files in which transformers looks for the class of what reads images and videos, and for that of a processor.
+PART_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "config.json")
+PROCESSOR_FILES = (*PART_FILES, "tokenizer_config.json")
 MODEL_TYPES = ("BPE", "Unigram")
 # Beyond every text tower.
 LONGEST_TEXT = 4096
@@ -294,7 +289,24 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
             f"{printable(template)} has no chat_template, for which transformers reads it. Remove the file: it is not "
             "used here."
         )
-    for file in PROCESSOR_FILES:
+    check_classes(find, files=PROCESSOR_FILES)
+    if (audio := find("audio_tokenizer_config.json")) is not None:
+        raise _refused("it has a tokenizer of sounds,", audio, "none", part="processor")
+
+
+def check_classes(find: Callable[[str], str | None], *, files: Iterable[str]) -> None:
+    """Refuse a checkpoint whose files name a processor, or a part of one, of other classes than the backbones'.
+
+    Args:
+        find: see `finder`.
+        files: that are looked into.
+
+    Raises:
+        ProcessorError: says what is named, and what is allowed.
+        CheckpointError: see `read_settings`.
+        AnnotationError: a file that is not JSON.
+    """
+    for file in files:
         settings = read_settings(find(file))
         if (stated := settings.get("audio_tokenizer")) is not None:
             raise _refused(f"{file} has the audio_tokenizer", stated, "none", part="processor")
@@ -309,8 +321,6 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
             for section in (settings, *(value for value in settings.values() if isinstance(value, Mapping))):
                 if (stated := section.get(field)) is not None and not _is_class(stated, allowed):
                     raise _refused(f"{file} has the {field}", stated, listing(allowed), part=shown)
-    if (audio := find("audio_tokenizer_config.json")) is not None:
-        raise _refused("it has a tokenizer of sounds,", audio, "none", part="processor")
 
 
 def _is_class(stated: Any, allowed: Collection[str]) -> bool:

@@ -364,6 +364,43 @@ def test_stored_labels_need_no_candidates_and_work_in_transformers_own_pipeline(
     assert [scores(answers) for answers in stock([BIKES, BIKES], top_k=3)][1] == pytest.approx(stored, abs=1e-5)
 
 
+OTHER_READERS = {
+    "in the processor's file": ("processor_config.json", {"video_processor": {"video_processor_type": "X"}}),
+    "in a file of its own": ("video_preprocessor_config.json", {"video_processor_type": "VideoMAEVideoProcessor"}),
+    "by its images": ("preprocessor_config.json", {"image_processor_type": "VideoMAEImageProcessor"}),
+    "in the model's file": ("config.json", {"video_processor_type": "VideoMAEVideoProcessor"}),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_READERS)
+def test_transformers_own_pipeline_reads_videos_by_this_packages_class_only(tmp_path, case):
+    """Others decode in this process, without limits, and fetch whatever address they are given."""
+    model, processor = tiny_model(), tiny_processor("single")
+    model.set_labels(LABELS, **processor.encode_labels(LABELS))
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    file, says = OTHER_READERS[case]
+    existing = json.loads((tmp_path / file).read_text()) if (tmp_path / file).exists() else {}
+    (tmp_path / file).write_text(json.dumps(existing | says))
+    with pytest.raises(ValueError, match=r"The (video|image) processor is refused: .*; allowed: "):
+        pipeline("video-classification", model=str(tmp_path))
+
+
+@pytest.mark.parametrize("named", ["CLIPModel", "AutoTokenizer", "pipeline"])
+@pytest.mark.parametrize("task", [TASK, "video-classification"])
+def test_what_is_refused_is_not_loaded_by_a_class_that_its_file_names(tmp_path, task, named):
+    """Which transformers tries next, by rules of its own, and with weights drawn at random."""
+    folder = tmp_path / "checkpoint"
+    tiny_model().save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"architectures": [named]}))
+    (folder / "model.safetensors").rename(tmp_path / "elsewhere")
+    (folder / "model.safetensors").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="outside of the checkpoint's folder"):
+        pipeline(task, model=str(folder))
+
+
 def test_transformers_own_pipeline_takes_more_videos_at_once_than_there_are_labels():
     model, processor = tiny_model(), tiny_processor("single")
     model.set_labels(LABELS, **processor.encode_labels(LABELS))
