@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from ..data.clips import EpochSampler, EvaluationClips, TrainingClips, collate_clips
 from ..data.decode_failures import DecodeFailureLog
 from ..data.video_table import LABEL_COLUMN, VIDEO_COLUMN, describe_table
-from ..printing import get_logger
+from ..printing import get_logger, printable
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.video_processing_froster import FrosterVideoProcessor
 from ..video.columns import has_transform, without_video_decoding
@@ -233,7 +233,7 @@ def collate_videos(samples: Sequence[Mapping[str, Any]], *, needs_labels: bool =
         and for samples of this package `video_names` and `decode_failures`.
 
     Raises:
-        ValueError: a sample without clip or label.
+        ValueError: a sample without clip or label, or a label that is not the index of one class.
     """
     if DECODE_FAILURES in samples[0]:
         return collate_clips(samples)  # type: ignore[arg-type]
@@ -247,8 +247,21 @@ def collate_videos(samples: Sequence[Mapping[str, Any]], *, needs_labels: bool =
         )
     batch = {PIXELS: torch.stack([torch.as_tensor(sample[PIXELS]) for sample in samples])}
     if label_key in fields:
-        batch["labels"] = torch.tensor([int(sample[label_key]) for sample in samples])
+        batch["labels"] = torch.tensor([_class_index(sample[label_key]) for sample in samples])
     return batch
+
+
+def _class_index(label: Any) -> int:
+    """A sample's label, as an index: of a share or of several classes, cutting would make another one."""
+    try:
+        index = int(label)
+        if index == float(label):
+            return index
+    except (TypeError, ValueError, OverflowError):
+        pass  # Said below, with what was given.
+    raise ValueError(
+        f"A sample has the label {printable(repr(label), limit=100)}; it has to be the index of one class."
+    )
 
 
 def is_video_table(dataset: Any, *, needs_labels: bool = True) -> bool:

@@ -11,6 +11,7 @@ from froster_hf.data.decode_failures import read_decode_failures
 from froster_hf.data.video_table import label_array
 from froster_hf.processing.text_files import AnnotationError
 from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
+from froster_hf.training.clip_datasets import collate_videos
 from tests.fixtures.pages import ROOT
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -39,6 +40,16 @@ def test_a_column_that_decodes_is_read_by_this_packages_reader(tmp_path, video_t
     trained.train()
     assert trained.evaluate()["eval_top1"] >= 0
     assert trained.predict(decoding).predictions.shape == (6, 2)
+
+
+@pytest.mark.parametrize("label", [0.9, [1, 0], torch.tensor([0.0, 1.0]), float("nan"), None])
+def test_a_label_that_is_not_the_index_of_one_class_is_refused(label):
+    clip = torch.zeros(4, 3, 2, 2)
+    with pytest.raises(ValueError, match="it has to be the index of one class"):
+        collate_videos([{"pixel_values_videos": clip, "labels": label}])
+    given = [1, 1.0, "1", torch.tensor(1), torch.tensor([1])]
+    batch = collate_videos([{"pixel_values_videos": clip, "labels": label} for label in given])
+    assert batch["labels"].tolist() == [1] * 5
 
 
 @pytest.mark.parametrize("column", ["video", "more", "pixel_values_videos"])
