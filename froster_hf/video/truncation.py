@@ -40,6 +40,8 @@ _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _ASF_LIVE = 1
 
+_GIF_PICTURE = b","
+
 
 def check_complete(handle: BinaryIO, container: str) -> None:
     """Raise `UnreadableVideoError` where the file is shorter than it says.
@@ -83,7 +85,8 @@ def check_settings(handle: BinaryIO, container: str) -> None:
 def check_samples(stream: Any, num_packets: int, handle: BinaryIO) -> None:
     """Raise `UnreadableVideoError` where frames of MP4 lie behind the end of the file, whatever its boxes announce.
 
-    Or where fragments overlap in time, or are in another order: of the frames of two, FFmpeg passes over one's.
+    Or where fragments overlap in time, or are in another order: of the frames of two, FFmpeg passes over one's. Or
+    where a GIF has pictures without the blocks that FFmpeg tells them apart by.
 
     Args:
         stream: PyAV's, of which all packets have been read: only then does it know the frames of every fragment.
@@ -100,6 +103,13 @@ def check_samples(stream: Any, num_packets: int, handle: BinaryIO) -> None:
             raise UnreadableVideoError(
                 f"the times of its fragments overlap or are out of order: of {num_frames} frames, {num_packets} come "
                 "out. Write the parts to files of their own, and join those"
+            )
+    if stream.container.format.name == "gif":
+        num_pictures = sum(kind == _GIF_PICTURE for kind in _gif_blocks(handle))
+        if num_packets < num_pictures:
+            raise UnreadableVideoError(
+                f"of its {num_pictures} pictures, {num_packets} come out, as the others have no graphic control "
+                "extension of their own. Write it again with one per picture, as Pillow does"
             )
 
 
@@ -264,19 +274,24 @@ def _unpack(handle: BinaryIO, layout: str) -> tuple[Any, ...]:
 
 def _gif_size(handle: BinaryIO, size: int) -> int:
     """Where the trailer ends, behind which other bytes may stray; one byte more than there are where it is missing."""
+    return next((handle.tell() for kind in _gif_blocks(handle) if kind == b";"), size + 1)
+
+
+def _gif_blocks(handle: BinaryIO) -> Iterator[bytes]:
+    """The kinds of a GIF's blocks, each with the file at the byte behind its kind, and the trailer's as the last."""
     handle.seek(0)
     _pass_color_table(handle, handle.read(13)[10:11])
     while kind := handle.read(1):
-        if kind == b";":
-            return handle.tell()
         if kind == b"\0":  # one that strays between blocks, which readers pass over
             continue
-        if kind == b",":  # a picture: its place, its colors, and the width of its codes
+        yield kind
+        if kind == b";":
+            return
+        if kind == _GIF_PICTURE:  # its place, its colors, and the width of its codes
             _pass_color_table(handle, handle.read(9)[8:])
         handle.seek(1, os.SEEK_CUR)
         while length := handle.read(1).strip(b"\0"):
             handle.seek(length[0], os.SEEK_CUR)
-    return size + 1
 
 
 def _ogg_size(handle: BinaryIO, size: int) -> int:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from froster_hf.video.boxes import auxiliary_tracks
-from froster_hf.video.decoding import VideoDecodeError, decode_frames
+from froster_hf.video.decoding import VideoDecodeError, decode_frames, probe_video
 from froster_hf.video.truncation import check_complete, check_settings
 from froster_hf.video.types import UnreadableVideoError
 from tests.fixtures.matroska import element, write_matroska
@@ -177,6 +177,16 @@ def test_a_gif_that_is_cut_behind_a_byte_like_its_trailer_is_truncated(video_fil
     for end in ends:
         with pytest.raises(UnreadableVideoError, match="truncated"):
             check_complete(io.BytesIO(data[:end]), "gif")
+
+
+def test_a_gif_whose_pictures_do_not_all_come_out_is_refused():
+    """FFmpeg tells pictures apart by the blocks before them, and passes over those that have none."""
+    screen, control = b"GIF89a" + struct.pack("<2H3B", 2, 2, 0x80, 0, 0) + bytes(3) + b"\xff" * 3, b"!\xf9\4\0\n\0\0\0"
+    picture = b"," + struct.pack("<4HB", 0, 0, 2, 2, 0) + b"\2\3\4\2\5\0"
+    assert probe_video(screen + 3 * (control + picture) + b";").num_frames == 3
+    assert probe_video(screen + picture + b";").num_frames == 1
+    with pytest.raises(VideoDecodeError, match="of its 3 pictures, 1 come out"):
+        probe_video(screen + 3 * picture + b";")
 
 
 def test_an_ebml_number_of_no_length_says_nothing():
