@@ -118,6 +118,12 @@ def check_checkpoint_files(checkpoint: str | os.PathLike[str], *, subfolder: str
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
         _check_together(folder, [path for path in paths if path.is_file()])
         for path in paths:
+            # By the name alone, as transformers: of a folder, too, and whatever follows.
+            if SPLIT_WEIGHTS.match(path.name):
+                raise CheckpointError(
+                    f"{printable(str(path))} is a part of weights as a distributed training splits them. Load them "
+                    "where they were trained, and save the model as a whole."
+                )
             if not path.is_dir():
                 _check_file(path)
             elif path.name == TEMPLATES:
@@ -162,11 +168,6 @@ def check_templates(templates: Iterable[str | os.PathLike[str]], *, where: str |
 
 def _check_file(path: Path) -> None:
     _own_file(path)
-    if SPLIT_WEIGHTS.fullmatch(path.name):
-        raise CheckpointError(
-            f"{printable(str(path))} is a part of weights as a distributed training splits them. Load them where they "
-            "were trained, and save the model as a whole."
-        )
     if path.suffix in TEXTS and path.stat().st_size > MAX_TEXT_BYTES:
         raise CheckpointError(f"{printable(str(path))} has more than {MAX_TEXT_BYTES} bytes, the most that is read.")
     if path.suffix == ".json" and path.name not in VOCABULARIES:

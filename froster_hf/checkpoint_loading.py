@@ -467,11 +467,11 @@ def check_before_loading(checkpoint: str | os.PathLike[str], **kwargs: Any) -> N
     Raises:
         ValueError: see `check_checkpoint_files`, `check_headers`, `check_pickles`, `refuse_other_shards`, `own_names`,
             `read_adapter`, `check_adapter_weights`, `refuse_oversized`, `refuse_many_new_parameters` and, of a FROSTER
-            checkpoint, `check_classes`.
+            checkpoint, `check_readers`.
         OSError: there is no such checkpoint.
     """
     from .modeling.configuration_froster import FrosterConfig, refuse_many_new_parameters
-    from .processing.tokenizer_files import PART_FILES, check_classes
+    from .processing.tokenizer_files import check_readers
 
     where = _places(kwargs)
     given = kwargs.get("adapter_kwargs") or {}
@@ -500,10 +500,8 @@ def check_before_loading(checkpoint: str | os.PathLike[str], **kwargs: Any) -> N
     towers.temporal_module, towers.temporal_pooling = "none", "mean"
     refuse_oversized(towers, files)
     _check_weights(config, files, weight_map, where=checkpoint)
-    # transformers' own pipelines load what reads videos next, of any class that a file names.
-    find = finder(checkpoint, where)
-    if read_settings(find(CONFIG)).get("model_type") == config.model_type:
-        check_classes(find, files=PART_FILES)
+    if read_settings(finder(checkpoint, where)(CONFIG)).get("model_type") == config.model_type:
+        check_readers(checkpoint, **where)
 
 
 def check_adapter_before_loading(name: str | os.PathLike[str], *, config: Any, **kwargs: Any) -> None:

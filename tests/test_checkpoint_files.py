@@ -256,6 +256,14 @@ HOSTILE = {
         lambda folder: (folder / "shard-00000-model-00001-of-00001.safetensors").write_bytes(b""),
         "a part of weights as a distributed training splits them",
     ),
+    "such weights whose name ends a line": (
+        lambda folder: (folder / "shard-00000-model-00001-of-00001.safetensors\n").write_bytes(b""),
+        "a part of weights as a distributed training splits them",
+    ),
+    "a folder of their name": (
+        lambda folder: (folder / "shard-00000-model-00001-of-00001.safetensors").mkdir(),
+        "a part of weights as a distributed training splits them",
+    ),
 }
 
 

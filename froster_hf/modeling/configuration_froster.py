@@ -189,14 +189,14 @@ def check_names(names: Iterable[str], config_class: type[PreTrainedConfig], *, w
     """Refuse a field that would take the place of what transformers' class has under its name.
 
     `attribute_map` gives any field another name, under which no check would find it, `transformers_weights` has the
-    weights read from another file, and of `rope_parameters`, which no backbone has, transformers prints values as they
-    are.
+    weights read from another file, `pretrained_cfg` makes a checkpoint one of timm for what reads images, and of
+    `rope_parameters`, which no backbone has, transformers prints values as they are.
 
     Raises:
         ValueError: names the first of them.
     """
     own = {field.name for field in fields(config_class)} | NAMES_OF_FILES
-    refused = ("self", "transformers_weights", "rope_parameters")
+    refused = ("self", "transformers_weights", "pretrained_cfg", "rope_parameters")
     for name in names:
         if name in refused or (name not in own and hasattr(config_class, name)):
             raise ValueError(

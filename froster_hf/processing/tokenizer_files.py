@@ -48,9 +48,14 @@ PART_CLASSES = {
     "image_processor_type": IMAGE_PROCESSORS,
     "video_processor_type": ("FrosterVideoProcessor",),
 }
-# Files in which transformers looks for the class of what reads images and videos, and for that of a processor.
-PART_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "config.json")
-PROCESSOR_FILES = (*PART_FILES, "tokenizer_config.json")
+# Files in which transformers looks for the class of a processor, or of a part.
+PROCESSOR_FILES = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "tokenizer_config.json",
+    "config.json",
+)
 MODEL_TYPES = ("BPE", "Unigram")
 # Beyond every text tower.
 LONGEST_TEXT = 4096
@@ -289,24 +294,48 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
             f"{printable(template)} has no chat_template, for which transformers reads it. Remove the file: it is not "
             "used here."
         )
-    check_classes(find, files=PROCESSOR_FILES)
+    _check_classes(find)
     if (audio := find("audio_tokenizer_config.json")) is not None:
         raise _refused("it has a tokenizer of sounds,", audio, "none", part="processor")
 
 
-def check_classes(find: Callable[[str], str | None], *, files: Iterable[str]) -> None:
-    """Refuse a checkpoint whose files name a processor, or a part of one, of other classes than the backbones'.
+def check_readers(name: str | os.PathLike[str], **kwargs: Any) -> None:
+    """Hold a FROSTER checkpoint to what a pipeline of transformers, which loads what reads videos and texts behind the
+    model, of any class that a file names, could not bear.
+
+    Where what reads videos cannot be loaded, it takes an image processor in its place, and decodes videos by itself:
+    in this process, without limits, and of any address.
 
     Args:
-        find: see `finder`.
-        files: that are looked into.
+        name: name of the checkpoint, a folder or a name on the Hub.
+        kwargs: keywords of the loader; those that say where the files are count.
 
     Raises:
-        ProcessorError: says what is named, and what is allowed.
+        ProcessorError: a file names a processor, or a part of one, of other classes than the backbones'; or there is
+            an image processor, but nothing that reads videos can be loaded.
+        TokenizerError: a backbone's own processor is named, whose tokenizer is refused (see `check_tokenizer_files`).
         CheckpointError: see `read_settings`.
         AnnotationError: a file that is not JSON.
     """
-    for file in files:
+    from transformers import AutoVideoProcessor
+
+    find = finder(name, kwargs)
+    _check_classes(find)
+    settings = {file: read_settings(find(file)) for file in PROCESSOR_FILES}
+    if any(stated.get("processor_class") not in (None, "FrosterProcessor") for stated in settings.values()):
+        with contextlib.suppress(OSError):  # where there is none
+            check_tokenizer_files(name, **kwargs)
+    if find("preprocessor_config.json") is not None or "image_processor" in settings["processor_config.json"]:
+        try:
+            AutoVideoProcessor.from_pretrained(name, trust_remote_code=False, **kwargs)
+        except Exception as error:  # of any kind that values of any type make transformers raise
+            raise ProcessorError(
+                one_line(f"The video processor is refused: it cannot be loaded ({type(error).__name__}: {error}).")
+            ) from error
+
+
+def _check_classes(find: Callable[[str], str | None]) -> None:
+    for file in PROCESSOR_FILES:
         settings = read_settings(find(file))
         if (stated := settings.get("audio_tokenizer")) is not None:
             raise _refused(f"{file} has the audio_tokenizer", stated, "none", part="processor")

@@ -172,6 +172,7 @@ OTHER_NAMES = {
     "layers of their own": {"per_layer_config": {"0": {"hidden_size": 10**9}}},
     "a method": {"to_dict": 1},
     "another file of weights": {"transformers_weights": "w.safetensors"},
+    "another library's reader of images": {"pretrained_cfg": {}},
     "what Python calls an object itself": {"self": 1},
     "what transformers prints as it is": {"rope_parameters": {"rope_type": "\x1b[2J"}},
 }

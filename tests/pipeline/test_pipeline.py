@@ -369,21 +369,57 @@ OTHER_READERS = {
     "in a file of its own": ("video_preprocessor_config.json", {"video_processor_type": "VideoMAEVideoProcessor"}),
     "by its images": ("preprocessor_config.json", {"image_processor_type": "VideoMAEImageProcessor"}),
     "in the model's file": ("config.json", {"video_processor_type": "VideoMAEVideoProcessor"}),
+    "by a processor that the tokenizer's file names": ("tokenizer_config.json", {"processor_class": "BarkProcessor"}),
 }
+IMAGE_READER = {"image_processor_type": "CLIPImageProcessor", "crop_size": 32, "size": 32}
+
+
+def save_with_labels(folder: Path) -> None:
+    model, processor = tiny_model(), tiny_processor("single")
+    model.set_labels(LABELS, **processor.encode_labels(LABELS))
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def add_to(file: Path, fields: dict) -> None:
+    file.write_text(json.dumps((json.loads(file.read_text()) if file.exists() else {}) | fields))
 
 
 @pytest.mark.parametrize("case", OTHER_READERS)
 def test_transformers_own_pipeline_reads_videos_by_this_packages_class_only(tmp_path, case):
     """Others decode in this process, without limits, and fetch whatever address they are given."""
-    model, processor = tiny_model(), tiny_processor("single")
-    model.set_labels(LABELS, **processor.encode_labels(LABELS))
-    model.save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
+    save_with_labels(tmp_path)
     file, says = OTHER_READERS[case]
-    existing = json.loads((tmp_path / file).read_text()) if (tmp_path / file).exists() else {}
-    (tmp_path / file).write_text(json.dumps(existing | says))
-    with pytest.raises(ValueError, match=r"The (video|image) processor is refused: .*; allowed: "):
+    add_to(tmp_path / file, says)
+    with pytest.raises(ValueError, match=r"The (video |image |)processor is refused: .*; allowed: "):
         pipeline("video-classification", model=str(tmp_path))
+
+
+@pytest.mark.parametrize("place", ["processor_config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize(
+    "options", [{"num_views": -5}, {"num_views": "\x1b[2J"}, {"auto_map": {"AutoVideoProcessor": 5}}]
+)
+def test_transformers_own_pipeline_reads_no_videos_by_an_image_processor(tmp_path, place, options):
+    """Which it takes where the video processor cannot be loaded, and decodes videos and fetches addresses itself."""
+    save_with_labels(tmp_path)
+    nested = place == "processor_config.json"
+    add_to(tmp_path / place, {"image_processor": IMAGE_READER} if nested else IMAGE_READER)
+    assert pipeline("video-classification", model=str(tmp_path)).video_processor is not None
+    video_processor = json.loads((tmp_path / "processor_config.json").read_text())["video_processor"]
+    add_to(tmp_path / "processor_config.json", {"video_processor": video_processor | options})
+    with pytest.raises(ValueError, match="The video processor is refused: ") as caught:
+        pipeline("video-classification", model=str(tmp_path))
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("task", [TASK, "video-classification"])
+def test_the_tokenizer_of_a_backbones_own_processor_is_checked_beside_a_froster_model(tmp_path, task):
+    save_with_labels(tmp_path)
+    add_to(tmp_path / "processor_config.json", {"processor_class": "CLIPProcessor"})
+    FrosterForVideoClassification.from_pretrained(tmp_path)
+    add_to(tmp_path / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer"})
+    with pytest.raises(ValueError, match=r"The tokenizer is refused: .* 'BertTokenizer'"):
+        pipeline(task, model=str(tmp_path))
 
 
 @pytest.mark.parametrize("named", ["CLIPModel", "AutoTokenizer", "pipeline"])
