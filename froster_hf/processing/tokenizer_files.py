@@ -295,8 +295,6 @@ def check_processor_files(name: str | os.PathLike[str], **kwargs: Any) -> None:
             "used here."
         )
     _check_classes(find)
-    if (audio := find("audio_tokenizer_config.json")) is not None:
-        raise _refused("it has a tokenizer of sounds,", audio, "none", part="processor")
 
 
 def check_readers(name: str | os.PathLike[str], **kwargs: Any) -> None:
@@ -311,8 +309,8 @@ def check_readers(name: str | os.PathLike[str], **kwargs: Any) -> None:
         kwargs: keywords of the loader; those that say where the files are count.
 
     Raises:
-        ProcessorError: a file names a processor, or a part of one, of other classes than the backbones'; or there is
-            an image processor, but nothing that reads videos can be loaded.
+        ProcessorError: a file names a processor, or a part of one, of other classes than the backbones', or a
+            tokenizer of sounds; or there is an image processor, but nothing that reads videos can be loaded.
         TokenizerError: a backbone's own processor is named, whose tokenizer is refused (see `check_tokenizer_files`).
         CheckpointError: see `read_settings`.
         AnnotationError: a file that is not JSON.
@@ -335,6 +333,8 @@ def check_readers(name: str | os.PathLike[str], **kwargs: Any) -> None:
 
 
 def _check_classes(find: Callable[[str], str | None]) -> None:
+    if (audio := find("audio_tokenizer_config.json")) is not None:
+        raise _refused("it has a tokenizer of sounds,", audio, "none", part="processor")
     for file in PROCESSOR_FILES:
         settings = read_settings(find(file))
         if (stated := settings.get("audio_tokenizer")) is not None:

@@ -370,6 +370,10 @@ OTHER_READERS = {
     "by its images": ("preprocessor_config.json", {"image_processor_type": "VideoMAEImageProcessor"}),
     "in the model's file": ("config.json", {"video_processor_type": "VideoMAEVideoProcessor"}),
     "by a processor that the tokenizer's file names": ("tokenizer_config.json", {"processor_class": "BarkProcessor"}),
+    "with sounds": (
+        "audio_tokenizer_config.json",
+        {"audio_tokenizer_class": "AutoModel", "audio_tokenizer_name_or_path": "owner/name"},
+    ),
 }
 IMAGE_READER = {"image_processor_type": "CLIPImageProcessor", "crop_size": 32, "size": 32}
 
@@ -385,14 +389,15 @@ def add_to(file: Path, fields: dict) -> None:
     file.write_text(json.dumps((json.loads(file.read_text()) if file.exists() else {}) | fields))
 
 
+@pytest.mark.parametrize("task", [TASK, "video-classification"])
 @pytest.mark.parametrize("case", OTHER_READERS)
-def test_transformers_own_pipeline_reads_videos_by_this_packages_class_only(tmp_path, case):
+def test_transformers_own_pipeline_reads_videos_by_this_packages_class_only(tmp_path, case, task):
     """Others decode in this process, without limits, and fetch whatever address they are given."""
     save_with_labels(tmp_path)
     file, says = OTHER_READERS[case]
     add_to(tmp_path / file, says)
     with pytest.raises(ValueError, match=r"The (video |image |)processor is refused: .*; allowed: "):
-        pipeline("video-classification", model=str(tmp_path))
+        pipeline(task, model=str(tmp_path))
 
 
 @pytest.mark.parametrize("place", ["processor_config.json", "preprocessor_config.json"])
