@@ -131,8 +131,8 @@ def confusion_counts(scores: np.ndarray, labels: np.ndarray) -> Any:
 
 
 def harmonic_mean(base: float, novel: float) -> float:
-    """HM = 2bn / (b + n) of base and novel accuracy; 0 when either is 0."""
-    return 2 * base * novel / (base + novel) if base + novel > 0 else 0.0
+    """HM = 2bn / (b + n) of base and novel accuracy; 0 when either is 0, NaN when either is not known."""
+    return 0.0 if base + novel == 0 else 2 * base * novel / (base + novel)
 
 
 def mean_and_std(values: Sequence[float]) -> dict[str, float]:

@@ -39,12 +39,15 @@ SHIPPED_DESCRIPTIONS: dict[str, tuple[str, ...]] = {
 # What first lines of tables call their columns.
 _HEADERS = {
     "index": {"id", "idx", "index", "number", "class_id", "classid", "class_index", "label_id", "label_index"},
-    "name": {"name", "label", "class", "action", "class_name", "classname", "label_name", "text"},
+    "name": {
+        *("name", "label", "class", "action", "category", "class_name", "classname", "label_name", "text"),
+        *("names", "labels", "classes", "actions", "categories", "class_names", "label_names"),
+    },
     "description": {"description", "definition", "caption", "sentence", "prompt"},
 }
 # With line breaks, which a cell in quotes may hold: at one that did not match, every way to divide it would be tried.
-_NUMBERED = re.compile(r"\s*([0-9]{1,9})[\s,;:.)]+(\S.*)", re.DOTALL)
-_NUMBER_BEHIND = re.compile(r"(.*[^\s,;:=(])[\s,;:=(]+([0-9]{1,9})[\s)]*")
+_NUMBERED = re.compile(r"\s*[(\[#]?([0-9]{1,9})[\s,;:.)\]|_/=-]+(\S.*)", re.DOTALL)
+_NUMBER_BEHIND = re.compile(r"(.*[^\s,;:=(\[#|_/-])[\s,;:=(\[#|_/-]+([0-9]{1,9})[\s)\]]*")
 # How all lines look that hold more than labels, and what this is called.
 _OTHER_LINES = {
     re.compile(r"'.*'[,;]?"): "every line stands in single quotes",

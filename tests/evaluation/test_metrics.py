@@ -119,6 +119,7 @@ def test_views_are_averaged_some_clips_at_a_time_with_the_same_result(monkeypatc
 def test_harmonic_mean():
     assert harmonic_mean(77.8, 64.3) == pytest.approx(70.4, abs=0.05)
     assert harmonic_mean(0.0, 0.0) == 0.0
+    assert np.isnan(harmonic_mean(50.0, float("nan")))
 
 
 def test_mean_and_std_over_splits_divide_by_the_count():

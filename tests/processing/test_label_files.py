@@ -43,6 +43,7 @@ READ_ALIKE = {
     "name to index as text.json": '{"growing": "0", "sliding left": "2", "up, then down": "1"}',
     "names alone.csv": 'growing\n"up, then down"\nsliding left\n',
     "names below a header.csv": 'name\ngrowing\n"up, then down"\nsliding left\n',
+    "names below a header of several.csv": 'Labels\ngrowing\n"up, then down"\nsliding left\n',
     "id, name.csv": 'id,name\n0,growing\n1,"up, then down"\n2,sliding left\n',
     "name, id.csv": 'name,id\r\ngrowing,0\r\nsliding left,2\r\n"up, then down",1\r\n',
     "no header.csv": '0, growing\n2, sliding left\n1, "up, then down"\n',
@@ -80,6 +81,9 @@ def test_every_usual_file_gives_the_same_names(tmp_path, name):
         ["catching, then throwing", "throwing, then catching"],
         ["catching; throwing", "nothing"],
         ["phase 1", "phase 2", "phase 3"],
+        ["phase_1", "phase_2"],
+        ["1-handed catch", "2-handed throw", "1-handed throw"],
+        ["backflip-360", "backflip-720"],
         ["step 0: cutting", "step 1: cutting"],
         ["dancing 80s", "running 100", "running 200"],
         ["a class", "labels", "name"],
@@ -281,6 +285,14 @@ REFUSED = [
     ("a.txt", "0 growing\n1 shrinking\n", "every line begins with its number"),
     ("a.txt", "1. growing\n2. shrinking\n", "every line begins with its number"),
     ("a.txt", "0,growing\n1,shrinking\n", "every line begins with its number.*id,name"),
+    *(
+        ("a.txt", f"{first}growing\n{second}shrinking\n", "every line begins with its number")
+        for first, second in zip(
+            ("1_", "001-", "0|", "(1) ", "[0] ", "#1 "), ("2_", "002-", "1|", "(2) ", "[1] ", "#2 ")
+        )
+    ),
+    ("a.txt", "growing_0\nshrinking_1\n", "every line ends with its number"),
+    ("a.txt", "growing [1]\nshrinking [2]\n", "every line ends with its number"),
     ("a.txt", "growing 0\nshrinking 1\n", "every line ends with its number"),
     ("a.txt", "growing,1\nshrinking,2\n", "every line ends with its number.*id,name"),
     ("a.txt", "growing (0)\nshrinking (1)\n", "every line ends with its number"),
