@@ -459,7 +459,7 @@ class FrosterConfig(PreTrainedConfig):
         _check_quantization(config_dict)
         fields = without_callers_fields(config_dict)
         # Where this package refuses a checkpoint, transformers' `pipeline` tries classes of its own by these names.
-        stated, own = fields.get("architectures"), {reference.rpartition(".")[2] for reference in AUTO_MAP.values()}
+        stated, own = fields.get("architectures"), [reference.rpartition(".")[2] for reference in AUTO_MAP.values()]
         fields["architectures"] = [name for name in stated if name in own] if isinstance(stated, list) else None
         return super().from_dict(fields, **kwargs)
 

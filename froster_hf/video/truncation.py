@@ -85,8 +85,9 @@ def check_settings(handle: BinaryIO, container: str) -> None:
 def check_samples(stream: Any, num_packets: int, handle: BinaryIO) -> None:
     """Raise `UnreadableVideoError` where frames of MP4 lie behind the end of the file, whatever its boxes announce.
 
-    Or where fragments overlap in time, or are in another order: of the frames of two, FFmpeg passes over one's. Or
-    where a GIF has pictures without the blocks that FFmpeg tells them apart by.
+    Or where fragments overlap in time, or are in another order: of the frames of two, FFmpeg passes over one's; as it
+    does over frames in front of them where an edit list says no length, which is that of all. Or where a GIF has
+    pictures without the blocks that FFmpeg tells them apart by.
 
     Args:
         stream: PyAV's, of which all packets have been read: only then does it know the frames of every fragment.
@@ -101,8 +102,9 @@ def check_samples(stream: Any, num_packets: int, handle: BinaryIO) -> None:
         num_frames = in_fragments + sum(entry.pos < begin for entry in entries)
         if in_fragments and num_packets < num_frames:
             raise UnreadableVideoError(
-                f"the times of its fragments overlap or are out of order: of {num_frames} frames, {num_packets} come "
-                "out. Write the parts to files of their own, and join those"
+                "the times of its fragments overlap or are out of order, or an edit list hides what is in front of "
+                f"them: of {num_frames} frames, {num_packets} come out. Write the parts to files of their own, and "
+                "join those"
             )
     if stream.container.format.name == "gif":
         num_pictures = sum(kind == _GIF_PICTURE for kind in _gif_blocks(handle))

@@ -427,7 +427,7 @@ def test_the_tokenizer_of_a_backbones_own_processor_is_checked_beside_a_froster_
         pipeline(task, model=str(tmp_path))
 
 
-@pytest.mark.parametrize("named", ["CLIPModel", "AutoTokenizer", "pipeline"])
+@pytest.mark.parametrize("named", ["CLIPModel", "AutoTokenizer", "pipeline", ["CLIPModel"]])
 @pytest.mark.parametrize("task", [TASK, "video-classification"])
 def test_what_is_refused_is_not_loaded_by_a_class_that_its_file_names(tmp_path, task, named):
     """Which transformers tries next, by rules of its own, and with weights drawn at random."""
