@@ -37,6 +37,9 @@ logger = get_logger(__name__)
 # A delimiter is believed where it fits the paths of so many lines.
 LINES_LOOKED_AT = 50
 
+# `['a', 'b']`, as pandas writes lists into a table.
+_WRITTEN_LIST = re.compile(r"\[\s*(['\"].*['\"]\s*)?\]", re.DOTALL)
+
 # What first lines call the column of the paths.
 PATH_COLUMNS = frozenset(
     ["clip", "file", "file_name", "filename", "filepath", "id", "name", "path", "video", "video_id", "video_path"]
@@ -163,9 +166,23 @@ def _names_in(rows: Sequence[_Row], list_file: str) -> list[str]:
             f"{shown_path(list_file)} holds label indices and no label names. Pass labels= (`--labels FILE`), the "
             "list of names or a file of them."
         )
+    if isinstance(rows[0].label, tuple):
+        _refuse_joined_names(written, list_file)
     # Only checked: a list's names are taken as they are written.
     distinct_label_texts(written, where=shown_path(list_file), ignore_case=True)
     return written
+
+
+def _refuse_joined_names(names: Sequence[str], list_file: str) -> None:
+    """Refuse a label that is several others with commas or semicolons between them, and not `|`."""
+    known = set(names)
+    for name in names:
+        parts = [part.strip() for part in name.replace(";", ",").split(",")]
+        if len(parts) > 1 and known.issuperset(parts):
+            raise AnnotationError(
+                f"{shown_path(list_file)}: the label {name!r:.200} is made of other labels. Write `|` between the "
+                "labels of a video; or pass labels= (`--labels FILE`), if it is one label."
+            )
 
 
 def _indices_in(rows: Sequence[_Row], names: Sequence[str]) -> dict[str | int, int]:
@@ -256,6 +273,11 @@ def _read_label(label: Any, where: str, multi_label: bool) -> Any:
         raise AnnotationError(f"{where}: the label holds half of a character (a lone surrogate).") from error
     if not label.strip():
         raise AnnotationError(f"{where}: the label is empty.")
+    if _WRITTEN_LIST.fullmatch(label.strip()):
+        raise AnnotationError(
+            f"{where}: the label {label!r:.200} is a list as programs write it. Write the label alone; of several "
+            "(`--multi-label`), with `|` between them."
+        )
     return written_name(label, where=where)
 
 

@@ -1,5 +1,7 @@
 """Lists as people write them: what a list is is decided once, and no line is lost or misread in silence."""
 
+import csv
+import io
 import json
 import logging
 import tracemalloc
@@ -12,6 +14,7 @@ from PIL import Image
 
 from froster_hf.cli.videos import find_videos
 from froster_hf.data import AnnotationError, describe_table, read_video_list, video_lists
+from froster_hf.data.video_table import label_names
 from froster_hf.processing import text_files
 
 
@@ -323,6 +326,31 @@ def test_a_json_list_of_objects_is_read_as_json_lines_are(root):
     entries = [{"file": "t/drinking (31).mp4", "class": "drinking"}]
     table = read(root, json.dumps(entries), "list.json", video_field="file", label_field="class")
     assert rows(root, table) == [("t/drinking (31).mp4", "drinking")]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["['a', 'b']", "['a']"], r"line 2: the label .* is a list as programs write it"),
+        (['["a"]', '["b"]'], r"line 2: the label .* is a list as programs write it"),
+        (["a|b", "[]"], r"line 3: the label '\[\]' is a list as programs write it"),
+        (["a,b|b", "a"], r"list\.csv: the label 'a,b' is made of other labels"),
+        (["a; b", "b|a"], r"list\.csv: the label 'a; b' is made of other labels"),
+    ],
+)
+def test_several_labels_that_are_divided_in_another_way_are_not_one(root, labels, message):
+    table = io.StringIO()
+    videos = ("t/drinking (31).mp4", "t/lecture (31).mp4")
+    csv.writer(table).writerows([("video", "label"), *zip(videos, labels)])
+    with pytest.raises(AnnotationError, match=message):
+        read(root, table.getvalue(), multi_label=True)
+
+
+def test_labels_with_commas_and_brackets_are_labels(root):
+    text = 'video,label\nt/drinking (31).mp4,"up, then down|[something] falling"\nt/lecture (31).mp4,down\n'
+    assert label_names(read(root, text, multi_label=True)) == ["[something] falling", "down", "up, then down"]
+    joined = 'video,label\nt/drinking (31).mp4,"a,b"\nt/lecture (31).mp4,a|b\n'
+    assert read(root, joined, multi_label=True, labels=["a,b", "a", "b"])["labels"][:] == [[0], [1, 2]]
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
