@@ -184,7 +184,9 @@ class VideoIndex:
                 # A character may take four bytes, and does not in UTF-8.
                 num_bytes += sys.getsizeof(row["video"]) + sys.getsizeof(row["state"])
                 self.check_names(num_bytes)
-            states[row["video"]] = row["state"]
+            # Two runs at once may have read a file before and after a change: then it is neither, and is read again.
+            if states.setdefault(row["video"], row["state"]) != row["state"]:
+                states[row["video"]] = ""
         return states
 
     def check_names(self, num_bytes: int) -> None:

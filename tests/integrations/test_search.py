@@ -519,6 +519,18 @@ def test_a_video_that_fails_on_its_way_leaves_those_beside_it(writer, monkeypatc
     assert sorted(videos) == ["first.mp4"] * 3 + ["last.mp4"] * 4
 
 
+def test_a_file_that_changed_between_two_runs_at_once_is_read_again(classify, writer, rendered):
+    """Both add it, as neither has found it in the index, and the one that has read what it is now comes last."""
+    video = str(rendered[0])
+    for state in ("before", search._state(video, ())):
+        writer.add(video, state, segments(3), was_known=False)
+        writer.commit()
+    for change in ("changed", "unchanged"):
+        report = index_videos(classify, [video], output=writer.index.path)
+        assert getattr(report, change) == [video]
+    assert "before" not in open_index(writer.index.path).table.search().to_arrow()["state"].to_pylist()
+
+
 def test_what_an_interrupted_commit_has_written_is_not_written_again(writer, monkeypatch):
     add = type(writer.index.table).add
 
