@@ -442,11 +442,16 @@ class FrosterTrainer(ClipTrainer):
         self._eval_inputs = self._eval_texts.for_evaluation()
         self._cosines: dict[str, Tensor] | None = None  # of the first batch
         self._nonfinite_scores: list[tuple[Sequence[str], Tensor]] = []
+        self._losses: list[Tensor] = []
         with self._weights_kept():
             output = super().evaluation_loop(dataloader, *args, **kwargs)
         refuse_nonfinite_scores(self._nonfinite_scores)
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics = cast(dict[str, float], output.metrics)
+        if self._losses:
+            # The Trainer's mean takes batches of which no video could be decoded for such without any loss.
+            total, count = self.accelerator.gather(torch.stack(self._losses).sum(dim=0, keepdim=True)).sum(dim=0)
+            metrics[f"{prefix}_loss"] = (total / count.clamp(min=1)).item()
         cosines: dict[str, Tensor] = self._cosines or {}
         for name, cosine in cosines.items():
             metrics[f"{prefix}_{name}"] = self.accelerator.gather(cosine.reshape(1)).mean().item()
@@ -506,6 +511,8 @@ class FrosterTrainer(ClipTrainer):
         """Loss, logits (B, K) and labels (B,) of one batch; logits alone of one without labels."""
         if "labels" not in inputs:
             return None, None if prediction_loss_only else self._logits_without_labels(model, inputs), None
+        for failure in inputs.get(DECODE_FAILURES, ()):
+            logger.warning("It counts as wrong: %s", one_line(str(failure)))
         files = inputs.get(VIDEO_NAMES, ["a clip without a name"] * len(inputs["labels"]))
         inputs = self._prepare_inputs({name: inputs[name] for name in (PIXELS, "labels")})
         clips, labels = inputs[PIXELS], inputs["labels"]
@@ -515,6 +522,8 @@ class FrosterTrainer(ClipTrainer):
             if clips.shape[0] != labels.shape[0]:
                 logits = mean_log_probabilities(logits, labels.shape[0])
             loss = cross_entropy_loss(logits, labels)
+            count = (labels != IGNORED_LABEL).sum()
+            self._losses.append(torch.stack([loss * count, count.to(loss.dtype)]))
             # Read when all is measured: nothing waits for a GPU here. A video that could not be decoded has no label.
             self._nonfinite_scores.append((files, (labels != IGNORED_LABEL) & ~logits.isfinite().all(dim=-1)))
             if self._cosines is None:

@@ -115,6 +115,19 @@ def test_a_broken_video_in_evaluation_is_counted_as_wrong(tmp_path, folders):
     assert metrics["eval_top1"] == 0
 
 
+def test_a_broken_video_in_evaluation_is_said_and_lowers_no_loss(tmp_path, folders, caplog):
+    table = read_video_folder(folders / "base")
+    (tmp_path / "0.mp4").write_bytes(b"no video")
+    broken = {"video": {"path": str(tmp_path / "0.mp4"), "bytes": None}, "label": 0}
+    trainer = video_trainer(tmp_path / "run", folders)
+    # The last batch is of such videos alone.
+    mixed = trainer.evaluate(type(table).from_list([*table, broken, broken], features=table.features))
+    assert caplog.text.count("It counts as wrong: ") == 2
+    whole = trainer.evaluate(table)
+    assert mixed["eval_loss"] == pytest.approx(whole["eval_loss"], abs=1e-6)
+    assert mixed["eval_top1"] == pytest.approx(whole["eval_top1"] * len(table) / (len(table) + 2))
+
+
 def test_a_broken_video_in_training_is_replaced_and_named(tmp_path, folders):
     root = tmp_path / "data"
     for label in ("juggling", "rowing"):
