@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".at_work"
+# Of what is waited for; it takes a moment.
+LONGEST_TURN_SECONDS = 60.0
 # Of a full disk, a user's share of it that is used up, and a file that is larger than the process may write.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -300,28 +303,49 @@ def worked_in_alone(place: str | os.PathLike[str]) -> Iterator[None]:
             if fcntl is not None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(
-                f"Another run is at work in {printable(os.fspath(place))}. Wait until it ends, or give another "
-                f"{'folder' if is_folder else 'file'}."
-            ) from error
+            raise _at_work(place) from error
         except OSError:
             pass
         yield
 
 
+def _at_work(place: str | os.PathLike[str]) -> ValueError:
+    kind = "folder" if os.path.isdir(place) else "file"
+    return ValueError(
+        f"Another run is at work in {printable(os.fspath(place))}. Wait until it ends, or give another {kind}."
+    )
+
+
 @contextlib.contextmanager
 def one_at_a_time(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Wait until nobody else is in such a block for a folder; not where a system or a disk has no such locks."""
+    """Wait until nobody else is in such a block for a folder; not where a system or a disk has no such locks.
+
+    Raises:
+        ValueError: somebody is for longer than `LONGEST_TURN_SECONDS`; whoever may read a folder may lock it.
+    """
     if fcntl is None:
         yield
         return
+    end_time = time.monotonic() + LONGEST_TURN_SECONDS
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            while not _is_locked(descriptor):
+                if time.monotonic() > end_time:
+                    raise _at_work(folder)
+                time.sleep(0.05)
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Whether it could be locked; somebody else has it locked otherwise."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _open_regular(file: str, flags: int) -> int:

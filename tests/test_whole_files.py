@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import froster_hf
+from froster_hf import whole_files
 from froster_hf.cli import main
 from froster_hf.data.decode_failures import DecodeFailureLog
 from froster_hf.shapes import DEMO_LABELS, MovingShape, render_demo_videos, write_moving_shapes
@@ -431,3 +432,17 @@ def test_nothing_is_written_behind_a_link_in_the_place_of_an_output_folder(write
         write(tmp_path / "link")
     assert "is a link, which is not followed" in str(refused.value) + capsys.readouterr().err
     assert not list((tmp_path / "victim").iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_a_folder_that_somebody_else_keeps_locked_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    import fcntl
+
+    monkeypatch.setattr(whole_files, "LONGEST_TURN_SECONDS", 0.1)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    with pytest.raises(ValueError, match=r"Another run is at work in .*, or give another folder"):
+        whole_files.one_at_a_time(tmp_path).__enter__()
+    os.close(descriptor)
+    with whole_files.one_at_a_time(tmp_path):
+        pass

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import math
 import multiprocessing
 import os
 import re
@@ -35,6 +36,8 @@ _CHUNK_BYTES = 2**20
 LEAST_ROOM = 2**22
 # From one look at the room that other workers may have left to the next.
 _WAIT_SECONDS = 0.1
+# What there was at most while a worker waited in vain, as long as one video may take. More is not waited for again.
+_most_room = math.inf
 
 # Of remote files, as long as they are there.
 _copies: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -296,10 +299,14 @@ def _reserve(copy: IO[bytes], size: int, end_time: float) -> None:
     Raises:
         UnreadableVideoError: there is less than its size.
     """
+    global _most_room
     most_free = 0
     while (room := _lacking_room(copy, size)) is not None:
         most_free = max(most_free, room.free)
-        if multiprocessing.parent_process() is None or size > room.total or time.monotonic() > end_time:
+        has_waited = time.monotonic() > end_time
+        if has_waited:
+            _most_room = most_free
+        if has_waited or multiprocessing.parent_process() is None or size > min(room.total, _most_room):
             if most_free + sum(map(_taken, list(_copies))) >= LEAST_ROOM:
                 # Another copy may have taken room since, or left some.
                 raise _too_large(size, min(room.free, _usage().free))

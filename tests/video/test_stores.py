@@ -7,6 +7,7 @@ import importlib
 import io
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -147,6 +148,7 @@ def test_a_worker_waits_for_the_room_of_the_copies_of_others(
     store.pipe_file("/videos/clip.mp4", clip + bytes(5 * 2**20 - len(clip)))
     rooms, now = iter(free), itertools.count()
     monkeypatch.setattr(multiprocessing, "parent_process", object)
+    monkeypatch.setattr(stores, "_most_room", math.inf)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(2**30, 0, next(rooms)))
     monkeypatch.setattr(stores.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(stores.time, "monotonic", now.__next__)
@@ -154,6 +156,21 @@ def test_a_worker_waits_for_the_room_of_the_copies_of_others(
         monkeypatch.setattr(stores, "_room", FullFile)
     with pytest.raises(error, match=reason) if error else contextlib.nullcontext():
         stores.fetch_file("memory://videos/clip.mp4", VideoLimits(timeout_seconds=3 if error else 60)).close()
+
+
+def test_a_worker_does_not_wait_for_the_same_room_again(store, copies, monkeypatch):
+    """Each of a thousand videos would take as long as the time limit allows."""
+    store.pipe_file("/videos/clip.mp4", bytes(2**23))
+    pauses, now = [], itertools.count()
+    monkeypatch.setattr(multiprocessing, "parent_process", object)
+    monkeypatch.setattr(stores, "_most_room", math.inf)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(2**30, 0, 2**22))
+    monkeypatch.setattr(stores.time, "sleep", pauses.append)
+    monkeypatch.setattr(stores.time, "monotonic", now.__next__)
+    for _ in range(10):
+        with pytest.raises(UnreadableVideoError, match="its copy takes 8388608 bytes"):
+            stores.fetch_file("memory://videos/clip.mp4", VideoLimits(timeout_seconds=3))
+    assert 1 <= len(pauses) <= 3
 
 
 def test_a_file_that_fills_the_disk_costs_itself_where_its_store_does_not_know_its_size(store, copies, monkeypatch):
