@@ -632,11 +632,16 @@ def read_random_state(path: Path) -> dict[str, Any]:
 
 
 def _check_torch_state(stored: Tensor, *, where: str) -> None:
-    """Refuse a place in the words from which torch, which counts those left apart from it, would read behind them."""
+    """Refuse a place in the words from which torch, which counts those left apart from it, would read behind them, and
+    a draw that is not a number."""
     # As its `CPUGeneratorImplStateLegacy` begins: the seed, the words left, a flag, the next word.
     left, _, position = struct.unpack_from("=iiQ", bytes(stored[:TORCH_WORDS_BEGIN].tolist()), 8)
     if (left, position) != (1, 0) and not (left >= 1 and left + position == MERSENNE_WORDS + 1):
         raise ValueError(f"{where} has the position {position} and {left} words left, of {MERSENNE_WORDS}")
+    # Behind the words: second draws of a pair, kept for the next, a double and a float.
+    behind = bytes(stored[TORCH_WORDS_BEGIN + 8 * MERSENNE_WORDS :].tolist())
+    if not all(map(_is_finite, struct.unpack_from("=8xd16xf", behind))):
+        raise ValueError(f"{where} has a draw for the next time that is not a finite number")
 
 
 def _numpy_state(stored: Any, *, where: str) -> tuple[str, np.ndarray, int, int, float]:

@@ -362,6 +362,23 @@ def test_a_random_state_of_zeros_is_refused_by_name(tmp_path, generator, unread)
         read_random_state(tmp_path / "rng_state.pth")
 
 
+@pytest.mark.parametrize(("place", "number"), [(-32, torch.float64), (-8, torch.float32)])
+def test_a_draw_that_torch_keeps_for_the_next_time_is_a_number(tmp_path, place, number):
+    """It would be the first normal number of the resumed training."""
+    torch.manual_seed(0)
+    torch.randn(1, dtype=torch.float64)
+    states = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state()}
+    expected = torch.randn(2, dtype=torch.float64)
+    torch.save(states, tmp_path / "rng_state.pth")
+    torch.set_rng_state(read_random_state(tmp_path / "rng_state.pth")["cpu"])
+    assert torch.equal(torch.randn(2, dtype=torch.float64), expected)
+    nan = torch.tensor([torch.nan], dtype=number).view(torch.uint8)
+    states["cpu"][place:][: len(nan)] = nan
+    torch.save(states, tmp_path / "rng_state.pth")
+    with pytest.raises(ValueError, match=r"`cpu` of rng_state\.pth has a draw .* not a finite number"):
+        read_random_state(tmp_path / "rng_state.pth")
+
+
 @pytest.mark.parametrize("position", [0, 1, 623])
 def test_a_random_state_of_one_bit_that_is_looked_at_is_gone_on_with(tmp_path, position):
     words = [2**31 if number == position else 0 for number in range(624)]
