@@ -219,6 +219,12 @@ def test_the_shipped_checkpoint_is_a_name_for_verbs_about_weights_too(tmp_path, 
     assert "is a checkpoint of this package already" in capsys.readouterr().err
 
 
+def test_ratios_of_a_curve_without_its_protocol_are_refused(tmp_path, capsys):
+    assert main(["interpolate", "small", "small", "--ratios", "0,1", "--output", str(tmp_path / "curve")]) == 1
+    assert "give --protocol, too" in capsys.readouterr().err
+    assert not (tmp_path / "curve").exists()
+
+
 def test_garbage_collection_goes_on_after_loading_that_failed():
     with contextlib.suppress(OSError), without_garbage_collection():
         assert not gc.isenabled()

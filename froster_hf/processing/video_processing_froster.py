@@ -346,6 +346,12 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         if (workers := package_module("video.workers")) is not None:
             workers.check_queues_of_workers(num_workers)
 
+    def fetch_videos(self, *arguments: Any, **options: Any) -> Any:
+        """Refuse what transformers' class has here: it fetches from any host, and decodes in the caller's process."""
+        raise ValueError("Videos and frames are fetched by calling the processor with them, as `allow_urls` says.")
+
+    fetch_images = fetch_videos
+
     def stream_frames(self, video: Any, times_seconds: Any) -> Iterator[Any]:
         """Read a video of any length once, holding one frame; see `froster_hf.video.decoding.stream_frames`.
 

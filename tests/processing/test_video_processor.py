@@ -353,6 +353,12 @@ def test_urls_are_not_fetched_unless_asked():
         pixels(small_processor(), "https://localhost/video.mp4")
 
 
+@pytest.mark.parametrize("fetch", ["fetch_videos", "fetch_images"])
+def test_what_transformers_fetches_by_itself_is_refused(fetch):
+    with pytest.raises(ValueError, match="allow_urls"):
+        getattr(small_processor(allow_urls="http"), fetch)("http://localhost:9/video.mp4")
+
+
 def test_streamed_frames_are_those_at_the_times():
     frames = list(small_processor().stream_frames(BIKES, [0.0, 1.0, 1.0, 99.0]))
     assert [frame.frame_index for frame in frames] == [0, 25, 25, 249]

@@ -16,6 +16,8 @@ from ...printing import printable
 from ...settings import check_named, override_fields
 from ..options import add_overwrite_argument
 
+DEFAULT_RATIOS = "0,0.25,0.5,0.75,1"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `froster interpolate`."""
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     curve = parser.add_argument_group("curve")
     curve.add_argument("--protocol", metavar="PROTOCOL", help="evaluate by it; a name of `froster evaluate --list`")
     curve.add_argument("--data", nargs="+", default=[], metavar="FIELD=PATH", help="such as root=UCF-101")
-    curve.add_argument("--ratios", default="0,0.25,0.5,0.75,1", metavar="A,B,C", help="(default: %(default)s)")
+    curve.add_argument("--ratios", metavar="A,B,C", help=f"(default: {DEFAULT_RATIOS})")
     curve.add_argument("--batch-size", type=int, default=8, help="clips computed together (default: %(default)s)")
     curve.add_argument("--num-workers", type=int, default=0, help="decoding processes (default: %(default)s)")
     add_overwrite_argument(curve, "the curve, and the evaluations in its folder")
@@ -40,17 +42,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     first, second = checkpoint_path(arguments.first), checkpoint_path(arguments.second)
     if arguments.protocol is None:
-        if arguments.data or arguments.overwrite:
-            raise ValueError("--data and --overwrite are for a curve: give --protocol, too.")
+        if arguments.data or arguments.overwrite or arguments.ratios is not None:
+            raise ValueError("--data, --ratios and --overwrite are for a curve: give --protocol, too.")
         from ...training.weights import interpolate
 
         print(printable(str(interpolate(first, second, arguments.ratio, output_dir=arguments.output))))
         return 0
     check_named(arguments.protocol, [], kind="protocol")
+    given = DEFAULT_RATIOS if arguments.ratios is None else arguments.ratios
     try:
-        ratios = [float(part) for part in arguments.ratios.split(",")]
+        ratios = [float(part) for part in given.split(",")]
     except ValueError as error:
-        raise ValueError(f"--ratios is {arguments.ratios!r}; give numbers from 0 to 1, such as 0,0.5,1.") from error
+        raise ValueError(f"--ratios is {given!r}; give numbers from 0 to 1, such as 0,0.5,1.") from error
 
     from ...training.interpolation_curve import interpolation_curve
 
