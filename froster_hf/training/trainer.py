@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
@@ -449,9 +450,11 @@ class FrosterTrainer(ClipTrainer):
         prefix = kwargs.get("metric_key_prefix", "eval")
         metrics = cast(dict[str, float], output.metrics)
         if self._losses:
-            # The Trainer's mean takes batches of which no video could be decoded for such without any loss.
-            total, count = self.accelerator.gather(torch.stack(self._losses).sum(dim=0, keepdim=True)).sum(dim=0)
-            metrics[f"{prefix}_loss"] = (total / count.clamp(min=1)).item()
+            # Of each video: the Trainer's mean takes a batch of which none could be decoded for one without any loss.
+            losses = torch.cat(self._losses)
+            del metrics[f"{prefix}_loss"]
+            if len(losses := losses[~losses.isnan()]):
+                metrics[f"{prefix}_loss"] = losses.mean().item()
         cosines: dict[str, Tensor] = self._cosines or {}
         for name, cosine in cosines.items():
             metrics[f"{prefix}_{name}"] = self.accelerator.gather(cosine.reshape(1)).mean().item()
@@ -522,8 +525,8 @@ class FrosterTrainer(ClipTrainer):
             if clips.shape[0] != labels.shape[0]:
                 logits = mean_log_probabilities(logits, labels.shape[0])
             loss = cross_entropy_loss(logits, labels)
-            count = (labels != IGNORED_LABEL).sum()
-            self._losses.append(torch.stack([loss * count, count.to(loss.dtype)]))
+            losses = F.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL, reduction="none")
+            self._losses.append(self.gather_function(losses.where(labels != IGNORED_LABEL, torch.nan)))
             # Read when all is measured: nothing waits for a GPU here. A video that could not be decoded has no label.
             self._nonfinite_scores.append((files, (labels != IGNORED_LABEL) & ~logits.isfinite().all(dim=-1)))
             if self._cosines is None:

@@ -113,6 +113,8 @@ def test_a_broken_video_in_evaluation_is_counted_as_wrong(tmp_path, folders):
     trainer = video_trainer(tmp_path, folders)
     metrics = trainer.evaluate(read_video_folder(folders / "broken"))
     assert metrics["eval_top1"] == 0
+    # No loss is not the least one, by which a best checkpoint could be chosen.
+    assert "eval_loss" not in metrics
 
 
 def test_a_broken_video_in_evaluation_is_said_and_lowers_no_loss(tmp_path, folders, caplog):

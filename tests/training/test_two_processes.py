@@ -13,9 +13,9 @@ from froster_hf.data import EpochSampler
 from froster_hf.training.checkpointing import ResumeError, list_checkpoints
 from froster_hf.training.losses import SKIPPED_STEPS
 from froster_hf.training.whole_folders import check_sound
-from tests.training.killable_run import BATCH_SIZE, NUM_CLIPS, Progress, watched_trainer
+from tests.training.killable_run import BATCH_SIZE, NUM_CLIPS, NoiseProcessor, Progress, watched_trainer
 from tests.training.test_resume_after_kill import PATIENCE_SECONDS, final_hashes, wait_until
-from tests.training.two_processes import start_ranks, train, train_with_nan
+from tests.training.two_processes import evaluate, start_ranks, train, train_with_nan
 
 STATES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "rng_state_1.pth")
 
@@ -105,3 +105,15 @@ def test_both_stop_together_and_name_the_other_processs_file(tmp_path):
     join(start_ranks(train_with_nan, tmp_path, Progress(), [of_other], fields))
     for result in results(tmp_path):
         assert f"Its files: clip-{of_other}.mp4." in result["error"]
+
+
+def test_a_clip_that_both_measure_to_fill_the_last_step_counts_once(tmp_path):
+    noise = NoiseProcessor()
+    samples = [
+        {"pixel_values_videos": noise(None, seed=seed)["pixel_values_videos"][0], "label": 0} for seed in range(3)
+    ]
+    join(start_ranks(evaluate, tmp_path, Progress(), samples))
+    alone = watched_trainer(tmp_path, Progress(), per_device_eval_batch_size=2).evaluate(samples)
+    for metrics in results(tmp_path):
+        assert metrics["eval_loss"] == pytest.approx(alone["eval_loss"], abs=1e-6)
+        assert metrics["eval_top1"] == alone["eval_top1"]

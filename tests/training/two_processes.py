@@ -46,6 +46,12 @@ def train(folder: Path, progress: Progress, resume: bool, fields: dict) -> None:
     trainer_of_rank(folder, progress, **fields).train(resume_from_checkpoint=resume)
 
 
+def evaluate(folder: Path, progress: Progress, samples: list[dict]) -> None:
+    """One clip a process and step; each rank's metrics in a file of its own."""
+    trainer = trainer_of_rank(folder, progress, per_device_eval_batch_size=1)
+    torch.save(trainer.evaluate(samples), folder / f"rank-{trainer.args.process_index}.pt")
+
+
 def train_with_nan(folder: Path, progress: Progress, poisoned: list[int], fields: dict) -> None:
     """NaN in some clips, and afterwards each rank's weights, log and error in a file of its own."""
     trainer = trainer_of_rank(folder, progress, **fields)
