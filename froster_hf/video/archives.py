@@ -22,6 +22,8 @@ from .types import UnreadableVideoError
 # Of a name, or what else stands before a file in an archive, and of all of these before one.
 MOST_HEADER_BYTES = 2**16
 MOST_NOTES_BYTES = 2**20
+# Before one file: a note for all, names too long for a header, and one for the file. `tarfile` keeps a copy for each.
+MOST_NOTES = 16
 # In a row, in a name or note. `tarfile` looks for a pattern that begins with digits at each of them.
 MOST_DIGITS = 100
 # Of the table at the end of a zip archive, of which ZipFile makes objects before it is told how many.
@@ -35,6 +37,9 @@ UNPACKED_BYTES = 2**26
 # What a name in that table begins with.
 _ZIP_ENTRY = b"PK\1\2"
 _MANY_DIGITS = re.compile(rb"\d{%d}" % (MOST_DIGITS + 1))
+# Of tar, the types of notes (pax), and what begins a record in one.
+_NOTES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+_RECORD = re.compile(rb"([1-9][0-9]{0,9}) (?=[^=\n])")
 _UNPACKED_IN_PARTS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -107,7 +112,7 @@ class TarReader:
 
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
         while True:
-            self._headers.left = MOST_NOTES_BYTES
+            self._headers.left, self._headers.num_notes = MOST_NOTES_BYTES, 0
             member = self._tar.next()
             # What is read until the next one, or behind the last, are members themselves.
             self._headers.left = math.inf
@@ -143,6 +148,7 @@ class _HeaderReader:
         # Of what stands before one member, which is read on and on where it is a map of holes; the first one is read
         # at once. Infinite while a member itself is read.
         self.left: float = MOST_NOTES_BYTES
+        self.num_notes = 0
 
     def read(self, size: int = -1) -> bytes:
         """Read as a file does.
@@ -160,9 +166,39 @@ class _HeaderReader:
             self.num_noted += len(content)
             if _MANY_DIGITS.search(content):
                 raise tarfile.ReadError(f"a name or a note in it has more than {MOST_DIGITS} digits in a row")
+            if _is_note(self.last):
+                self._check_note(content)
         self.num_read += len(content)
         self.last = content
         return content
+
+    def _check_note(self, content: bytes) -> None:
+        """Hold a note to the form of POSIX.1-2008 (pax): records that say their lengths, one behind the other.
+
+        Before Python 3.13, `tarfile` takes what reaches into the next ones, and makes gigabytes of some kilobytes.
+
+        Raises:
+            tarfile.ReadError: it has another one, or is one of too many.
+        """
+        self.num_notes += 1
+        if self.num_notes > MOST_NOTES:
+            raise tarfile.ReadError(f"a file in it has more than {MOST_NOTES} notes before it")
+        position = 0
+        while content[position : position + 1].strip(b"\0"):
+            stated = _RECORD.match(content, position)
+            end = position + int(stated[1]) if stated else 0
+            if stated is None or content[end - 1 : end] != b"\n" or b"=" not in content[stated.end() : end]:
+                raise tarfile.ReadError("a note before a file in it is damaged")
+            position = end
+
+
+def _is_note(header: bytes) -> bool:
+    """Whether a block is the header of a note, and not a part of a name that looks like one."""
+    if len(header) != tarfile.BLOCKSIZE or header[156:157] not in _NOTES:
+        return False
+    with contextlib.suppress(tarfile.HeaderError):
+        return tarfile.nti(header[148:156]) in tarfile.calc_chksums(header)  # type: ignore[attr-defined]
+    return False
 
 
 class _ZipSearch(zipfile.ZipFile):

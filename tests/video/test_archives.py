@@ -83,10 +83,36 @@ def test_a_packed_archive_is_held_against_its_checksum(tmp_path, video_file):
         probe(tmp_path / "a.tar.gz", "1.mp4")
 
 
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_names_and_notes_as_they_are_written_are_read(tmp_path, video_file, form):
+    clip = video_file("h264_mp4").read_bytes()
+    # What lies where a header has its type is that of a note; and values hold what records are divided by.
+    names = ["é" * 90 + ".mp4", "x" * 300 + ".mp4", "g" * 508 + ".mp4", "1.mp4"]
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w", format=form, pax_headers={"comment": "of all\n9 a=b\n"}) as opened:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mtime = len(clip), 1.5
+            entry.pax_headers = {"SCHILY.xattr.user.note": "12 =\n\n= 3", "empty": ""}
+            opened.addfile(entry, io.BytesIO(clip))
+    for name in names:
+        assert probe(archive, name) == probe_video(clip)
+
+
 def long_note() -> bytes:
     note = tarfile.TarInfo("././@PaxHeader")
     note.type, note.size = tarfile.XHDTYPE, 2**32
     return gzip.compress(note.tobuf(tarfile.USTAR_FORMAT) + bytes(2**20))
+
+
+def with_notes(*notes: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """Of pax, before a file."""
+    parts = []
+    for note in notes:
+        entry = tarfile.TarInfo("././@PaxHeader")
+        entry.type, entry.size = kind, len(note)
+        parts += [entry.tobuf(tarfile.USTAR_FORMAT), note.ljust(-(-len(note) // 512) * 512, b"\0")]
+    return gzip.compress(b"".join(parts) + pack("tar", {"1.mp4": b"noise"}))
 
 
 def packed_in_one_piece() -> bytes:
@@ -130,6 +156,14 @@ def bursting(kind: str) -> Callable[[], bytes]:
     ("kind", "write", "reason"),
     [
         ("tar.gz", long_note, "a name or a note in it has 4294967296 bytes; at most 65536 are read"),
+        ("tar.gz", partial(with_notes, b"2 " * 32767 + b"=\n"), "a note before a file in it is damaged"),
+        ("tar.gz", partial(with_notes, b"9 path=a\n", b"10 a=bc\n"), "a note before a file in it is damaged"),
+        ("tar.gz", partial(with_notes, *[b"9 path=a\n"] * 17), "a file in it has more than 16 notes before it"),
+        (
+            "tar.gz",
+            partial(with_notes, b"2 " * 32767 + b"=\n", kind=tarfile.XGLTYPE),
+            "a note before a file in it is damaged",
+        ),
         ("zip", packed_in_one_piece, "a file in it is packed by method 12; those that are stored or deflated"),
         ("zip", bursting("zip"), "bytes of the archive become 2097152 or more; at most 1048576"),
         ("zip", of_a_packed_size_beyond_its_end, "bytes of the archive become 2097152 or more; at most 1048576"),
