@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 # Bytes of one part of a codec's settings that are compared.
 MOST_SETTINGS = 2**20
+# Parts of an entry that decoders take, and the codecs of which they take another entry's on the way: H.264 and H.265.
+_OF_DECODERS = (b"esds", b"glbl", b"avcC", b"hvcC")
+_TAKE_OTHERS = {b"avc1", b"avc3", b"hvc1", b"hev1"}
 
 
 def boxes(handle: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -68,33 +71,44 @@ def fragments(handle: BinaryIO, track: int) -> tuple[int, int]:
 
 
 def has_other_settings(handle: BinaryIO) -> bool:
-    """Whether fragments follow a second index of other codec settings: FFmpeg keeps those of the first one."""
+    """Whether pictures have other codec settings than the first ones, which FFmpeg keeps: those of a track's further
+    entries, unless it is of a codec that takes them, or has fragments; or of fragments behind a second index."""
     first = last = None
+    has_several = False
     for kind, start, end in boxes(handle, 0, handle.seek(0, os.SEEK_END)):
         if kind == b"moov":
-            last = {_track_number(handle, *track): settings for track, settings in _settings(handle, start, end)}
+            last = {_track_number(handle, *track): entries for track, entries in _settings(handle, start, end)}
             first = last if first is None else first
-        elif kind == b"moof" and last != first:
+            for entries in last.values():
+                taken = {(codec, *(part for part in parts if part[0] in _OF_DECODERS)) for codec, _, *parts in entries}
+                if len(taken) > 1 and not _TAKE_OTHERS.issuperset(codec for codec, *_ in taken):
+                    return True
+                has_several |= len(taken) > 1
+        elif kind == b"moof" and (has_several or last != first):
             return True
     return False
 
 
-def _settings(handle: BinaryIO, start: int, end: int) -> Iterator[tuple[tuple[int, int], list[tuple[bytes, bytes]]]]:
-    """Each track of pictures of an index, and what its entries say to the decoder, which is not their bit rate."""
+def _settings(handle: BinaryIO, start: int, end: int) -> Iterator[tuple[tuple[int, int], list[tuple[Any, ...]]]]:
+    """Each track of pictures of an index, and what its entries say to the decoder, which is not their bit rate: the
+    codec, sizes, and parts by their kinds."""
     for track in _within(handle, (b"trak",), start, end):
         if not any(
             _start_of(handle, place, place + 12)[8:] in (b"vide", b"pict")
             for place, _ in _within(handle, (b"mdia", b"hdlr"), *track)
         ):
             continue
-        settings = []
+        entries = []
         for table, table_end in _within(handle, (b"mdia", b"minf", b"stbl", b"stsd"), *track):
             for kind, entry, entry_end in boxes(handle, table + 8, table_end):
-                settings.append((kind, _start_of(handle, entry, entry + 78)))
-                for part, part_start, part_end in boxes(handle, entry + 78, min(entry_end, table_end)):
-                    if part != b"btrt":
-                        settings.append((part, _start_of(handle, part_start, min(part_end, table_end))))
-        yield track, settings
+                sizes = _start_of(handle, entry, entry + 78)
+                parts = [
+                    (part, _start_of(handle, part_start, min(part_end, table_end)))
+                    for part, part_start, part_end in boxes(handle, entry + 78, min(entry_end, table_end))
+                    if part != b"btrt"
+                ]
+                entries.append((kind, sizes, *parts))
+        yield track, entries
 
 
 def _start_of(handle: BinaryIO, start: int, end: int) -> bytes:

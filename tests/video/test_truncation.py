@@ -116,6 +116,45 @@ def test_fragments_that_were_joined_have_one_kind_of_settings():
     assert decode_frames(_encoded("mp4", 18) + _encoded("mp4", 28), [4])[1].num_frames == 5
 
 
+def _entry(mp4: bytes) -> bytes:
+    place = mp4.index(b"stsd") + 12
+    return mp4[place : place + int.from_bytes(mp4[place : place + 4], "big")]
+
+
+def _with_entry(mp4: bytes, entry: bytes) -> bytes:
+    """Described by a further one, as `MP4Box` writes files that it joins, of which no picture is here."""
+    place = mp4.index(b"stsd") + 4
+    end = place + 8 + len(_entry(mp4))
+    parts = [mp4[:place], bytes(7), b"\2", mp4[place + 8 : end], entry, mp4[end:]]
+    described = bytearray(b"".join(parts))
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"):
+        place = mp4.index(kind) - 4
+        struct.pack_into(">I", described, place, len(entry) + int.from_bytes(mp4[place : place + 4], "big"))
+    return bytes(described)
+
+
+def test_a_track_is_described_by_several_entries_only_where_its_decoder_takes_them():
+    """MPEG-4's keeps the first one's settings, and of fragments it is not said which one they are of."""
+    kinds = [
+        _encoded("mp4", 18),
+        _encoded("mp4", 18, codec="mpeg4"),
+        _encoded("mp4", 18, flags="frag_keyframe+empty_moov+default_base_moof"),
+    ]
+    for mp4 in kinds:
+        same = _with_entry(mp4, _entry(mp4))
+        assert all(map(np.array_equal, decode_frames(same, [0, 4])[0], decode_frames(mp4, [0, 4])[0]))
+    mpeg4 = _with_entry(kinds[1], _entry(kinds[1]).replace(b"\x05\x80\x80\x80", b"\x05\x80\x80\x81"))
+    h264 = _with_entry(kinds[0], _entry(_encoded("mp4", 28)))
+    assert np.array_equal(decode_frames(h264, [4])[0], decode_frames(kinds[0], [4])[0])
+    for described in (
+        mpeg4,
+        _with_entry(kinds[2], _entry(_encoded("mp4", 28))),
+        _with_entry(kinds[0], _entry(kinds[1])),
+    ):
+        with pytest.raises(VideoDecodeError, match="encoded with different settings"):
+            decode_frames(described, [0])
+
+
 def test_frames_in_front_of_fragments_are_not_lost_to_an_edit_list_without_length():
     """It is as long as all of them, but FFmpeg takes it to hide what is in front."""
     output, options = io.BytesIO(), {"movflags": "frag_keyframe", "avoid_negative_ts": "make_non_negative"}
