@@ -65,6 +65,8 @@ VIDEOS_WITHOUT_PROGRESS = 8
 
 # Threads that read videos while the model computes; each keeps one decoding process busy.
 NUM_READING_THREADS = 2
+# What reading or scoring one raises, also where its frames find no room in memory: those behind it are smaller.
+ERRORS_OF_VIDEOS = (OSError, TypeError, ValueError, MemoryError)
 
 OnError = Literal["raise", "return"]
 # A list of names, or a mapping from name to one describing sentence or several; `FrosterProcessor.read_labels` takes
@@ -265,7 +267,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             options["video_limits"] = {**(video_processor.video_limits or {}), "timeout_seconds": timeout}
         try:
             inputs = video_processor.share_batch(video_processor([video], return_tensors="pt", **options))
-        except (OSError, TypeError, ValueError) as error:
+        except ERRORS_OF_VIDEOS as error:
             if position is None and on_error == "raise":
                 raise
             return {"entries": (position, without_traceback(error))}
@@ -323,7 +325,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             if isinstance(content, Exception):
                 raise content
             check_finite(content)
-        except (OSError, TypeError, ValueError) as error:
+        except ERRORS_OF_VIDEOS as error:
             if on_error == "return":
                 return without_traceback(error)
             raise error_of(error, position) from None

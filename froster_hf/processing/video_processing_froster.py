@@ -71,6 +71,8 @@ FLOATS = ("image_mean", "image_std", "rescale_factor", "flip_probability")
 LARGEST_WHOLE = 2**53
 # Of frames in memory that are repeated, since a checkpoint asks for more than there are: two gigabytes, as of a file.
 MOST_REPEATED_BYTES = 2**31
+# Of frames that are resized at once.
+RESIZED_BYTES = 2**26
 UrlPolicy = str | list[str] | tuple[str, ...]
 FrameChooser = Callable[[VideoMetadata], Sequence[int]]
 
@@ -426,10 +428,15 @@ class FrosterVideoProcessor(BaseVideoProcessor):
             cropped = [self._random_crop(view, options, generator) for view in views]
         else:
             if options["do_resize"]:
-                resized = self.resize(views.flatten(0, 1), size=options["size"], resample=options["resample"])
+                resized = self._resized(views.flatten(0, 1), options["size"], options)
                 views = resized.unflatten(0, views.shape[:2])
             cropped = [crop for view in views for crop in self._center_crops(view, options)]
         return [self._normalized(clip, options) for clip in cropped]
+
+    def _resized(self, frames: torch.Tensor, size: SizeDict, options: dict[str, Any]) -> torch.Tensor:
+        """Large frames in parts: torchvision makes copies of what it is given, and each frame is for itself."""
+        parts = frames.split(max(1, RESIZED_BYTES * len(frames) // max(1, frames.nbytes)))
+        return torch.cat([self.resize(part, size=size, resample=options["resample"]) for part in parts])
 
     def _normalized(self, clip: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
         return self.rescale_and_normalize(
@@ -464,7 +471,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
             )
         scale, vertical, horizontal, flip = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
         short_side = shortest + int(scale * (longest - shortest + 1))
-        view = self.resize(view, size=SizeDict(shortest_edge=short_side), resample=options["resample"])
+        view = self._resized(view, SizeDict(shortest_edge=short_side), options)
         height, width = view.shape[-2:]
         top, left = int(vertical * (height - side + 1)), int(horizontal * (width - side + 1))
         view = tvF.crop(view, top, left, side, side)

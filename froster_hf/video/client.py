@@ -200,20 +200,19 @@ class DecodingProcess:
         with self._in_time(budget):
             return self._receive()
 
-    def receive_bytes(self, size: int, *, budget: TimeBudget) -> bytearray:
-        """The bytes that follow a message."""
-        data = bytearray(size)
-        view, filled = memoryview(data), 0
+    def receive_into(self, *parts: memoryview, budget: TimeBudget) -> None:
+        """Fill them, one after the other, with bytes that follow a message."""
         with self._in_time(budget):
-            while filled < size:
-                count = self._process.stdout.readinto(view[filled:])  # type: ignore[union-attr]
-                if not count:
-                    raise EOFError
-                filled += count
-        self._owed_bytes -= size
+            for part in parts:
+                filled = 0
+                while filled < len(part):
+                    count = self._process.stdout.readinto(part[filled:])  # type: ignore[union-attr]
+                    if not count:
+                        raise EOFError
+                    filled += count
+        self._owed_bytes -= sum(map(len, parts))
         if not self._owed_bytes:
             self._state = self._promised_state
-        return data
 
     def _send(self, message: dict[str, Any], *payload: Any) -> None:
         self._state = "working"

@@ -161,8 +161,8 @@ def decode_video(
             distinct = _distinct(wanted, info.num_frames)
             conversation.send({"indices": distinct})
             reply = conversation.receive()
-        frames = conversation.receive_frames([len(distinct), info.height, info.width, 3], reply["shape"])
-        yield DecodedVideo(_in_order(frames, wanted, distinct), info, wanted)
+        frames = conversation.receive_frames([len(distinct), info.height, info.width, 3], reply["shape"], wanted)
+        yield DecodedVideo(frames.permute(0, 3, 1, 2), info, wanted)
 
     (answer,) = _answers_of(read, source, "read", backend, limits or VideoLimits(), allow_urls)
     return answer
@@ -200,8 +200,8 @@ def decode_images(
         wanted = [int(index) for index in choose(num_frames)]
         distinct = _distinct(wanted, num_frames)
         conversation.send({"indices": distinct})
-        frames = conversation.receive_pictures(len(distinct), num_wanted=len(wanted))
-        yield DecodedImages(_in_order(frames, wanted, distinct), num_frames, wanted)
+        frames = conversation.receive_pictures(wanted)
+        yield DecodedImages(frames.permute(0, 3, 1, 2), num_frames, wanted)
 
     budget = TimeBudget(limits.timeout_seconds)
     with _naming(name, IMAGE_READER):
@@ -253,7 +253,7 @@ def decode_image_files(
         request = {"files": requests, "size": size}
 
         def read(conversation: Conversation) -> Iterator[torch.Tensor]:
-            yield conversation.receive_pictures(len(files), num_wanted=len(files))
+            yield conversation.receive_pictures(range(len(files)))
 
         (frames,) = _answers(read, "images", IMAGE_READER, request, *payload, limits=limits, budget=budget)
     return frames.permute(0, 3, 1, 2)
@@ -439,24 +439,49 @@ class Conversation:
         self.limits.check("max_duration_seconds", seconds, f"{seconds:.0f} seconds long")
         return info
 
-    def receive_frames(self, expected: list[int], shape: list[int]) -> torch.Tensor:
-        """The pixels that follow a reply, uint8 in the expected shape."""
-        size: int = math.prod(expected)
-        if size == 0:
+    def receive_frames(
+        self, expected: list[int], shape: list[int], wanted: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        """The pixels that follow a reply, uint8 in the expected shape, with as many frames as are wanted.
+
+        Args:
+            expected: shape of what should come.
+            shape: that of what comes.
+            wanted: indices of the frames, of which the distinct ones come in ascending order: each is put where it is
+                wanted as it comes, as a copy of all of them might not find room. By default they stay as they come.
+        """
+        if math.prod(expected) == 0:
             return torch.empty(expected, dtype=torch.uint8)
         if shape != expected:
             raise UnreadableVideoError(f"frames of shape {shape} came back, not {expected}")
+        num_bytes = math.prod(expected[1:])
+        size = num_bytes * (expected[0] if wanted is None else len(wanted))
         self.check_size(size)
-        data = self.process.receive_bytes(size, budget=self.budget)
-        return torch.frombuffer(data, dtype=torch.uint8).view(expected)
+        try:
+            data = bytearray(size)
+        except MemoryError:
+            raise MemoryError(f"{size} bytes of frames find no room in memory; ask for fewer at once") from None
+        frames = torch.frombuffer(data, dtype=torch.uint8).view(-1, *expected[1:])
+        if wanted is None:
+            self.process.receive_into(memoryview(data), budget=self.budget)
+            return frames
+        first: dict[int, int] = {}
+        for place, index in enumerate(wanted):
+            first.setdefault(index, place)
+        parts = [memoryview(data)[first[index] * num_bytes :][:num_bytes] for index in sorted(first)]
+        self.process.receive_into(*parts, budget=self.budget)
+        for place, index in enumerate(wanted):
+            if place != first[index]:
+                frames[place] = frames[first[index]]
+        return frames
 
-    def receive_pictures(self, count: int, *, num_wanted: int) -> torch.Tensor:
-        """So many image files' pixels, uint8 (count, h, w, 3), of which repeats make the number wanted."""
+    def receive_pictures(self, wanted: Sequence[int]) -> torch.Tensor:
+        """The pixels of image files, uint8 (T, h, w, 3), of which the distinct ones follow."""
+        count = len(set(wanted))
         num_read, height, width, _ = self.receive()["shape"]
         if num_read != count or height * width > self.limits.max_pixels:
             raise UnreadableVideoError(f"{num_read} frames of {width}x{height} came back for {count}")
-        self.check_size(num_wanted * height * width * 3)
-        return self.receive_frames([count, height, width, 3], [num_read, height, width, 3])
+        return self.receive_frames([count, height, width, 3], [num_read, height, width, 3], wanted)
 
     def check_size(self, size: int) -> None:
         """Refuse to hold so many bytes of frames, before they are made."""
@@ -469,13 +494,6 @@ def _distinct(wanted: Sequence[int], num_frames: int) -> list[int]:
         if not 0 <= index < num_frames:
             raise IndexError(f"Frame {index} of a video with {num_frames} frames; the last is num_frames - 1.")
     return sorted(set(wanted))
-
-
-def _in_order(frames: torch.Tensor, wanted: list[int], distinct: list[int]) -> torch.Tensor:
-    """Frames (D, h, w, 3) of the distinct indices as those wanted, (T, 3, h, w)."""
-    if wanted != distinct:
-        frames = frames[torch.searchsorted(torch.tensor(distinct), torch.tensor(wanted))]
-    return frames.permute(0, 3, 1, 2)
 
 
 def _checked_times(times: Sequence[float] | None) -> list[float] | None:

@@ -21,6 +21,7 @@ import froster_hf  # noqa: F401
 from froster_hf import DecodingUnavailableError, VideoDecodeError
 from froster_hf.pipeline.pipeline_froster import VideoStream, several_videos
 from froster_hf.processing import video_processing_froster
+from froster_hf.video import decoding
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import tiny_model, tiny_processor
 
@@ -166,6 +167,20 @@ def test_what_pillow_torch_and_decoders_raise_is_an_error_in_its_place(classify,
     found = classify([BIKES, make(), CARPHONE], LABELS, on_error="return")
     assert re.search(reason, str(found[1]))
     check([found[0], found[2]], [BIKES, CARPHONE], alone)
+
+
+def test_a_video_whose_frames_find_no_room_in_memory_is_an_error_in_its_place(classify, alone, monkeypatch):
+    def allocate(size):
+        raise MemoryError
+
+    monkeypatch.setattr(decoding, "bytearray", allocate, raising=False)
+    found = classify([BIKES], LABELS, on_error="return")[0]
+    assert re.fullmatch("[0-9]+ bytes of frames find no room in memory; ask for fewer at once", str(found))
+    with pytest.raises(MemoryError):
+        classify(BIKES, LABELS)
+    monkeypatch.undo()
+    # The decoding process was in the midst of an answer.
+    check(classify([BIKES, CARPHONE], LABELS, on_error="return"), [BIKES, CARPHONE], alone)
 
 
 @pytest.mark.parametrize("make", [bytearray, memoryview])

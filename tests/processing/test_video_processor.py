@@ -11,6 +11,7 @@ from PIL import Image
 from transformers import AutoVideoProcessor, CLIPImageProcessor
 
 import froster_hf  # noqa: F401
+from froster_hf.processing import video_processing_froster
 from froster_hf.processing.video_processing_froster import FrosterVideoProcessor
 from froster_hf.video.decoding import VideoDecodeError
 from tests.fixtures.backends import VERIFIED, needs_backend
@@ -281,6 +282,14 @@ def test_floats_that_were_resized_a_little_beyond_0_and_255_are_pixels():
     assert resized.min() < -20
     assert resized.max() > 275
     assert pixels(small_processor(), resized).shape == (1, 4, 3, 32, 32)
+
+
+@pytest.mark.parametrize("options", [{"num_views": 2, "num_frames": 3}, {"cropping": "random", "num_frames": 6}])
+def test_frames_that_are_resized_in_parts_are_those_resized_at_once(monkeypatch, options):
+    video = random_video(7, 90, 60)
+    whole = pixels(small_processor(**options), video, seed=0)
+    monkeypatch.setattr(video_processing_froster, "RESIZED_BYTES", 2 * video[0].nbytes)
+    assert torch.equal(pixels(small_processor(**options), video, seed=0), whole)
 
 
 @pytest.mark.parametrize("options", [{"sampling": "middle"}, {"cropping": "left"}, {"nonsense": 1}])
