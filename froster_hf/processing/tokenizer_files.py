@@ -120,10 +120,10 @@ CHOICES = (
 UNUSED = ("auto_map", "chat_template", "custom_pipelines")
 SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens")
 
-# Files that transformers makes a tokenizer of; the last one, and those of other formats, where there is no
-# tokenizer.json, also where dots follow.
+# Files that transformers makes a tokenizer of.
 SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
-OTHER_FORMATS = ("tekken.json", "tiktoken.model")
+# Where there is no tokenizer.json, it looks within the names of all files, and reads the file of the part that matches.
+OTHER_FORMATS = re.compile(r"tekken\.json|tiktoken\.model|tokenizer\.model.")
 OWN_TOKENIZER = " One that you made yourself can be given as an object: FrosterProcessor(video_processor, tokenizer)."
 
 
@@ -242,14 +242,13 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> int:
         _check_class(stated, has_code="auto_map" in settings)
     for name_of_file, check in ARGUMENTS.items():
         _check_arguments(read_settings(find(name_of_file)), check, name_of_file)
-    names: set[str] = set()
     if (description := find("tokenizer.json")) is not None:
         check_description(read_settings(description), embeddings=embeddings)
     else:
+        if other := next(filter(OTHER_FORMATS.search, sorted(_names_of_files(name, kwargs))), None):
+            raise _refused("its format is that of a language model,", other, "tokenizer.json and sentencepiece's")
         vocabulary = find("vocab.json")
-        names = {*SENTENCEPIECE_FILES, *_names_of_files(name, kwargs)}
-        others = filter(lambda file: file.startswith((*SENTENCEPIECE_FILES, *OTHER_FORMATS)), names)
-        if vocabulary is None and not any(map(find, others)):
+        if vocabulary is None and not any(map(find, SENTENCEPIECE_FILES)):
             # transformers would make one that knows no word, and give all labels the same tokens.
             raise OSError(
                 f"{printable(os.fspath(name))} has no tokenizer: neither tokenizer.json nor vocab.json nor a model of "
@@ -258,11 +257,9 @@ def check_tokenizer_files(name: str | os.PathLike[str], **kwargs: Any) -> int:
         tokens = read_settings(vocabulary)
         _check_vocabulary(tokens, embeddings)
         _check_pairs(find("merges.txt"), tokens)
-    # SigLIP's first tokenizer reads its model even then, with the library.
-    for model in SENTENCEPIECE_FILES if description is not None and is_sentencepiece_available() else sorted(names):
-        if model.startswith(OTHER_FORMATS):
-            raise _refused("its format is that of a language model,", model, "tokenizer.json and sentencepiece's")
-        if model.startswith(SENTENCEPIECE_FILES) and (file := find(model)) is not None:
+    # SigLIP's first tokenizer reads its model beside tokenizer.json, too, with the library.
+    for model in SENTENCEPIECE_FILES if description is None or is_sentencepiece_available() else ():
+        if (file := find(model)) is not None:
             _check_sentencepiece(file, embeddings)
     return embeddings
 

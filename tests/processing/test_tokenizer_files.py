@@ -23,6 +23,7 @@ from froster_hf.processing.tokenizer_files import (
     TokenizerError,
     check_description,
     check_tokenizer,
+    check_tokenizer_files,
     count_prefixes,
     is_bounded_table,
     load_processor,
@@ -545,7 +546,32 @@ def test_vocabularies_of_other_formats_are_refused(tmp_path):
         FrosterProcessor.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("file", ["spiece.model", "tokenizer.model", "tokenizer.model.."])
+@pytest.mark.parametrize("file", ["tokenizer.model..", "tokenizer.model.v3", "my-tiktoken.model"])
+def test_a_part_of_a_name_that_transformers_would_look_for_is_refused(tmp_path, file):
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+    (folder / file).touch()
+    FrosterProcessor.from_pretrained(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(TokenizerError, match=f"that of a language model, '{file}'; allowed"):
+        FrosterProcessor.from_pretrained(folder)
+
+
+def test_models_of_sentencepiece_that_nothing_reads_are_not_read_however_many_names_one_has(tmp_path, monkeypatch):
+    pytest.importorskip("transformers.utils.sentencepiece_model_pb2_new")
+    folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
+    (folder / "tokenizer.json").unlink()
+    (folder / "spiece.model").write_bytes(b"\xff")
+    for number in range(100):
+        (folder / f"spiece.model.{number}").symlink_to("spiece.model")
+    read = []
+    monkeypatch.setattr(
+        "froster_hf.processing.tokenizer_files._check_sentencepiece", lambda file, _: read.append(file)
+    )
+    check_tokenizer_files(folder)
+    assert read == [str(folder / "spiece.model")]
+
+
+@pytest.mark.parametrize("file", ["spiece.model", "tokenizer.model"])
 def test_a_sentencepiece_model_whose_table_leads_out_of_it_is_refused(tmp_path, file):
     protocol = pytest.importorskip("transformers.utils.sentencepiece_model_pb2_new")
     folder = copy_of(SMALL_FROSTER, tmp_path / "froster")
