@@ -166,6 +166,7 @@ class VideoIndex:
 
     def __init__(self, path: str, table: Any, settings: IndexSettings):
         self.path, self.table, self.settings = path, table, settings
+        self._metadata = self._read_metadata()
         # The model that was checked last, with what its embeddings depend on.
         self._checked: tuple[weakref.ref, Any] | None = None
 
@@ -173,6 +174,10 @@ class VideoIndex:
         """Segments."""
         with _lance_reading(self.path):
             return self.table.count_rows()
+
+    def _read_metadata(self) -> Mapping[bytes, bytes]:
+        with _lance_reading(self.path):
+            return self.table.schema.metadata or {}
 
     def states(self) -> dict[str, str]:
         """The videos of the index, each with the state of its file when it was read."""
@@ -304,6 +309,11 @@ class VideoIndex:
             if version != self.version:
                 # The numbers of rows are those of one version, and another process has written one.
                 continue
+            if self._read_metadata() != self._metadata:
+                raise SearchIndexError(
+                    f"{printable(self.path)} has been made again since it was opened. Open it again, with the model "
+                    "that it is of now."
+                )
             if num_segments and not found:
                 # LanceDB passes over embeddings that are not numbers.
                 raise SearchIndexError(

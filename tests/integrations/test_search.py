@@ -15,6 +15,7 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -1004,6 +1005,19 @@ def test_a_table_with_more_segments_than_its_files_have_room_for_is_refused(inde
     num_rows = 5001 * len(open_index(index_of_one))
     with pytest.raises(SearchIndexError, match=f"{num_rows} segments, for which its files are too small"):
         open_index(forged)
+
+
+def test_an_index_that_is_made_again_under_one_who_has_it_open_is_not_searched(
+    classify, videos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(search, "SEEN_WITHIN", timedelta(0))
+    index_videos(classify, [videos], output=tmp_path / "index")
+    index = open_index(tmp_path / "index")
+    assert search_videos(index, "a red star", classify=classify)
+    shutil.rmtree(tmp_path / "index")
+    index_videos(classify, [videos], output=tmp_path / "index", window_seconds=2)
+    with pytest.raises(SearchIndexError, match="has been made again since it was opened"):
+        search_videos(index, "a red star", classify=classify)
 
 
 def test_a_search_begins_again_where_another_process_moves_the_rows_meanwhile(classify, videos, tmp_path, monkeypatch):
