@@ -122,7 +122,7 @@ SPECIAL_TOKENS = ("additional_special_tokens", "extra_special_tokens", "model_sp
 
 # Files that transformers makes a tokenizer of.
 SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
-# Where there is no tokenizer.json, it looks within the names of all files, and reads the file of the part that matches.
+# Without a tokenizer.json, it looks within the names of all files, and reads the file of the part that matches.
 OTHER_FORMATS = re.compile(r"tekken\.json|tiktoken\.model|tokenizer\.model.")
 OWN_TOKENIZER = " One that you made yourself can be given as an object: FrosterProcessor(video_processor, tokenizer)."
 
