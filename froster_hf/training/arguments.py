@@ -71,6 +71,14 @@ _BOUNDS = {
     # The loader forks all workers, and asks for all that they are to have ready, before the first batch.
     "dataloader_num_workers": (0, max(64, os.cpu_count() or 1)),
     "dataloader_prefetch_factor": (1, 64),
+    # In seconds; torch takes no more.
+    "ddp_timeout": (1, 2**31 - 1),
+}
+# Of `accelerator_config`, what the training is made for, and what another value would do.
+_ACCELERATOR: dict[str, tuple[tuple[Any, ...], str]] = {
+    "split_batches": ((False, None), "would divide `per_device_train_batch_size` by the number of processes"),
+    "dispatch_batches": ((False, None), "would have one process read all videos, and join what is not of numbers"),
+    "even_batches": ((True,), "would give processes unequal numbers of steps, at which they wait for each other"),
 }
 # Handed on as keywords; of the others, a text may be the path of a file.
 _CHECKPOINTING = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
@@ -132,7 +140,8 @@ def _check_checkpointing(name: str, keywords: Mapping[str, Any]) -> None:
 
 
 def _check_accelerator(config: Mapping[str, Any]) -> None:
-    """Refuse what makes a step or a batch of other clips than the arguments say, and the model's card with them."""
+    """Refuse what makes a step or a batch of other clips than the arguments say, and the model's card with them, or
+    what processes do not end with."""
     with naming_arguments({"accelerator_config": config}):
         num_steps = GradientAccumulationPlugin(**config.get("gradient_accumulation_kwargs") or {}).num_steps
     # Of the Trainer before, transformers itself leaves a 1.
@@ -142,11 +151,12 @@ def _check_accelerator(config: Mapping[str, Any]) -> None:
             "`gradient_accumulation_kwargs`, which would take the place of `gradient_accumulation_steps`: give that "
             "one, or `total_batch_size` in a recipe."
         )
-    if config.get("split_batches"):
-        raise ValueError(
-            "`accelerator_config` gives `split_batches`, which would divide `per_device_train_batch_size` by the "
-            "number of processes: take it out, and give the size that one process takes."
-        )
+    for name, (allowed, reason) in _ACCELERATOR.items():
+        if (value := config.get(name, allowed[0])) not in allowed:
+            raise ValueError(
+                f"`accelerator_config` gives `{name}` as {str(value)[:80]!r}, which {reason}: take it out; allowed is "
+                f"{allowed[0]}."
+            )
 
 
 def _is_json_object(text: str) -> bool:

@@ -47,8 +47,11 @@ MOST_PIXELS, MOST_FRAMES = 10_000_000, 10_000
 CHECKPOINT_FIELDS = ("model.checkpoint", "training.teacher")
 # Said once, elsewhere in the recipe; and what is gone on from, by `--resume`.
 RESERVED_ARGUMENTS = ("output_dir", "gradient_accumulation_steps", "resume_from_checkpoint")
-# Arguments that send something to other machines, by the accounts of whoever trains, or name files of settings.
-CALLERS_ARGUMENTS = re.compile("push_to_hub|hub_.*|report_to|project|trackio_.*|deepspeed")
+# Arguments that send something to other machines, by the accounts of whoever trains, or name files of settings, or say
+# how processes talk, wait for each other and share the model.
+CALLERS_ARGUMENTS = re.compile(
+    "push_to_hub|hub_.*|report_to|project|trackio_.*|deepspeed|fsdp(_config)?|ddp_(backend|timeout)"
+)
 # What they may be in a file: nothing is sent.
 NOTHING_IS_SENT: dict[str, list[Any]] = {
     "push_to_hub": [False],
@@ -290,8 +293,9 @@ def refuse_callers_fields(fields: Mapping[str, Any], *, where: str) -> None:
 
     Raises:
         ValueError: a field that sends something to other machines, names another file of settings to read, opens
-            addresses, lets links lead out of the folder of the videos, or says where something is written, which may
-            be over what is there; names it. Videos are rendered below the current folder, though.
+            addresses, lets links lead out of the folder of the videos, says how processes work together, or where
+            something is written, which may be over what is there; names it. Videos are rendered below the current
+            folder, though.
     """
     for name in _callers_fields(fields):
         # Without its value, which can be an access token.

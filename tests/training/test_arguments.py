@@ -43,6 +43,8 @@ def arguments(**fields) -> FrosterTrainingArguments:
         ({"gradient_accumulation_steps": 10**9}, "`gradient_accumulation_steps` is 1000000000; it goes from 1 to 1"),
         ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` is 0; it goes from 1 to 1000000"),
         ({"accelerator_config": AcceleratorConfig(gradient_accumulation_kwargs={"num_steps": 7})}, "gives '7' as"),
+        ({"accelerator_config": AcceleratorConfig(even_batches=False)}, "`even_batches` as 'False', which would give"),
+        ({"ddp_timeout": -1}, "`ddp_timeout` is -1; it goes from 1 to 2147483647"),
         ({"num_train_epochs": math.nan}, "`num_train_epochs` is nan; it goes from 0 to 1000000"),
         ({"num_train_epochs": 1e308}, r"`num_train_epochs` is 1e\+308; it goes from 0 to 1000000"),
         ({"data_seed": -5}, "`data_seed` is -5; it goes from 0 to 4294967295"),

@@ -433,6 +433,9 @@ def test_a_world_is_rendered_once_and_split_into_base_and_novel(tmp_path):
         "training: {trackio_space_id: a/b}",
         "training: {accelerator_config: /dev/zero}",
         "training: {fsdp_config: /dev/zero}",
+        "training: {fsdp: full_shard}",
+        "training: {ddp_backend: gloo}",
+        "training: {ddp_timeout: 1000000000}",
         "training: {train_video_options: {allow_urls: http}}",
         "training: {eval_video_options: {video_limits: {max_pixels: 1}}}",
         "data: {allow_links: true}",
@@ -495,7 +498,11 @@ def test_what_is_reported_on_this_machine_alone_may_stand_in_a_file(tmp_path):
         ("accelerator_config={gradient_accumulation_kwargs: {num_steps: x}}", "gives 'x' as `num_steps`"),
         ("accelerator_config={gradient_accumulation_kwargs: x}", "Nothing can be trained with `accelerator_config`"),
         ("accelerator_config={gradient_accumulation_kwargs: {evil: 1}}", "unexpected keyword argument 'evil'"),
-        ("accelerator_config={split_batches: true}", "`accelerator_config` gives `split_batches`, which would divide"),
+        ("accelerator_config={split_batches: true}", "gives `split_batches` as 'True', which would divide"),
+        ("accelerator_config={dispatch_batches: true}", "gives `dispatch_batches` as 'True', which would have one"),
+        ("accelerator_config={even_batches: false}", "gives `even_batches` as 'False', which would give processes"),
+        ("accelerator_config={even_batches: null}", "gives `even_batches` as 'None', which would give processes"),
+        ("ddp_timeout=1000000000000000000", "`ddp_timeout` is 1000000000000000000; it goes from 1 to 2147483647."),
         ("optim_args=momentum", "`optim_args` is 'momentum'; it must be of the form name=value,name=value."),
         ("optim_args='a=1,,b=2'", "`optim_args` is 'a=1,,b=2'; it must be of the form"),
     ],
@@ -523,7 +530,7 @@ def test_options_that_transformers_does_not_have_are_named():
 def test_options_of_accumulation_that_leave_a_step_as_it_is_are_taken_and_recorded_as_given(
     tmp_path, clip_folder, video_folder
 ):
-    given = "training.accelerator_config={even_batches: false, gradient_accumulation_kwargs: {sync_each_batch: true}}"
+    given = "training.accelerator_config={even_batches: true, gradient_accumulation_kwargs: {sync_each_batch: true}}"
     recipe = load_recipe("froster_k400", [*tiny_overrides(clip_folder, video_folder, tmp_path / "run"), given])
     trainer = build_trainer(recipe)
     assert trainer.args.gradient_accumulation_steps == 2
