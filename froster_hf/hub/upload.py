@@ -3,8 +3,8 @@
 import glob
 import os
 import warnings
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, ModelCardData
@@ -20,7 +20,7 @@ from ..printing import listing, one_line, printable
 from ..processing.text_files import read_json
 from ..processing.tokenizer_files import KEPT_FILES, check_processor_files
 from ..quantization_files import refuse_other_quantizers
-from ..settings import read_yaml_file
+from ..settings import MAX_CHARACTERS, read_yaml_file
 from ..weights_license import CARD_FILE, REPORT_FILE, card_metadata
 from ..whole_files import refuse_link
 from .export_folder import SENTENCE_TRANSFORMERS_FILES
@@ -48,7 +48,9 @@ def push_folder(
 ) -> CommitInfo:
     """Upload what `export_checkpoint` wrote, in one commit; other files in the folder stay where they are.
 
-    So do towers as programs of torch.export, with a warning: they are code, and would be published unseen.
+    So do towers as programs of torch.export, with a warning: they are code, and would be published unseen. What an
+    export before this one has uploaded and this one lacks, such as weights that are read before its shards, is deleted
+    in the same commit; the repository's other files stay.
 
     Args:
         folder: folder of the export.
@@ -92,14 +94,21 @@ def push_folder(
             stacklevel=2,
         )
     created = api.create_repo(repo_id, private=private, exist_ok=True)
+    # Of the root and its own folders alone: to the client, a `*` stands for folders as well.
+    former = [
+        name
+        for name in api.list_repo_files(created.repo_id, revision=revision)
+        if any(PurePosixPath("/", name).match(f"/{pattern}") for pattern in UPLOADED)
+    ]
     return api.upload_folder(
         repo_id=created.repo_id,
         folder_path=folder,
         revision=revision,
         create_pr=create_pr,
         commit_message=commit_message,
-        # By name: to the client, a `*` stands for folders as well.
         allow_patterns=[glob.escape(path.relative_to(folder).as_posix()) for path in uploaded],
+        # The client keeps those that are added.
+        delete_patterns=list(map(glob.escape, former)),
     )
 
 
@@ -139,13 +148,19 @@ def _refuse_other_settings(file: Path) -> None:
         raise ValueError(f"{printable(str(file))} has other modules or settings than an export has. Delete the file.")
 
 
-def _refuse_other_formats(folder: Path, files: Iterable[Path]) -> None:
-    """Refuse weights, measurements and a report that are not in the format of their names, whatever else they are.
+def _refuse_other_formats(folder: Path, files: Sequence[Path]) -> None:
+    """Refuse weights, measurements and a report that are not in the format of their names, whatever else they are, and
+    more measurements than are read: each may be a link to one file.
 
     Raises:
         ValueError: one is not.
     """
     read_report(folder / REPORT_FILE)
+    if (size := sum(path.stat().st_size for path in files if path.suffix == ".yaml")) > MAX_CHARACTERS:
+        raise ValueError(
+            f"{printable(str(folder))} has {size} bytes of measurements in .eval_results; at most {MAX_CHARACTERS} "
+            "are read. Export the model again."
+        )
     for path in files:
         if path.suffix == ".yaml":
             read_yaml_file(path)

@@ -73,6 +73,8 @@ class LoopbackHub:
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                elif line["key"] == "deletedFile":
+                    del self.files[line["value"]["path"]]
             url = f"{self.endpoint}/{self.repo_id}/commit/{REVISION}"
             return self.send(request, {"commitOid": REVISION, "commitUrl": url})
         repositories = [(model, self.repo_id, f"/{self.repo_id}", self.files)]

@@ -50,6 +50,21 @@ def test_the_client_uploads_the_export_in_one_commit(hub, checkpoint, tmp_path, 
     assert [path for _, path in hub.requests].count(f"/api/models/{REPO}/commit/main") == 1
 
 
+def test_an_upload_leaves_nothing_of_the_export_before_it_and_all_that_somebody_has_added(
+    hub, checkpoint, tmp_path, monkeypatch
+):
+    folder = export_checkpoint(checkpoint, tmp_path / "out", license="mit", max_shard_size="100KB").folder
+    former = ("model.safetensors", "model-00001-of-00099.safetensors", "old_froster.py", "preprocessor_config.json")
+    former += ("towers/towers.json", "towers/video_tower.onnx", ".eval_results/a--b.yaml", "spiece.model")
+    added = {"LICENSE", "towers/mine.pt2", "examples/my_froster.py", "model-a/b-of-c.safetensors", ".gitattributes"}
+    hub.files = dict.fromkeys((*former, *added, "README.md", "config.json"), b"former")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    push_folder(folder, REPO, api=HfApi(endpoint=hub.endpoint, token="hf_not_a_token"))
+    assert {name for name, content in hub.files.items() if content == b"former"} == added
+    assert set(hub.files) - added == {path.name for path in folder.iterdir()}
+    assert [path for _, path in hub.requests].count(f"/api/models/{REPO}/commit/main") == 1
+
+
 @pytest.mark.slow
 def test_what_is_pushed_is_downloaded_and_runs_online_and_then_offline_without_the_package(
     hub, checkpoint, tmp_path, monkeypatch
@@ -89,6 +104,9 @@ class FakeApi(HfApi):
 
         self.calls["create_repo"] = options
         return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def list_repo_files(self, repo_id, **options):
+        return []
 
     def upload_folder(self, **options):
         self.calls["upload_folder"] = options
@@ -235,6 +253,18 @@ def test_files_of_another_format_than_their_names_say_are_not_uploaded(checkpoin
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         push_folder(folder, REPO, api=api)
     assert str(raised.value).isprintable()
+    assert not api.calls
+
+
+def test_more_measurements_than_are_read_are_refused(checkpoint, tmp_path):
+    folder = export_checkpoint(checkpoint, tmp_path / "out").folder
+    (folder / ".eval_results").mkdir()
+    (folder / ".eval_results" / "a.yaml").write_text("#" * 2000)
+    for number in range(125):
+        (folder / ".eval_results" / f"{number}.yaml").symlink_to("a.yaml")
+    api = FakeApi()
+    with pytest.raises(ValueError, match=r"has 252000 bytes of measurements in \.eval_results; at most 250000 "):
+        push_folder(folder, REPO, api=api)
     assert not api.calls
 
 
