@@ -26,9 +26,10 @@ from ..modeling.tables_froster import (
     TemporalPooling,
     find_entry,
 )
-from ..printing import one_line
+from ..printing import one_line, printable
 from .layouts import find_layout
 from .layouts.froster import RUN_CONFIGURATION_MODULES
+from .pickle_worker import STATEMENT
 from .state_dicts import ConvertedStateDict
 
 Origin = Literal["weights", "config.json", "option", "stated in the file", "run configuration", "published default"]
@@ -121,7 +122,8 @@ def infer_config(
         The configuration, and each field with its origin.
 
     Raises:
-        ValueError: a shape fits no CLIP vision transformer, or an option contradicts the weights or `clip_config`.
+        ValueError: a shape fits no CLIP vision transformer, or an option contradicts the weights or `clip_config`, or
+            the file says of a field without an option what is not known here.
     """
     known = _Known(options, stated, (texts or {}).get("cfg"))
     settings = _temporal_settings(converted, known)
@@ -182,6 +184,13 @@ def _temporal_settings(converted: ConvertedStateDict, known: "_Known") -> list[S
     return settings
 
 
+@dataclass(frozen=True)
+class Unread:
+    """What a file says of a field in a way that is not known: the default is not taken in its place."""
+
+    told: str
+
+
 class _WithoutMerges(yaml.SafeLoader):
     """YAML without `<<`, by which a small text can ask for any number of copies; it is an unknown tag here."""
 
@@ -190,26 +199,53 @@ class _WithoutMerges(yaml.SafeLoader):
 
 
 def read_run_configuration(text: str | None) -> dict[str, object]:
-    """The fields that FROSTER's training files state in their `cfg` text; empty where there is none.
+    """The fields that FROSTER's training files state in their `cfg` text, `Unread` where it says them in a way that is
+    not known; empty where it names none.
 
     Args:
-        text: YAML; anything else is passed over, since the text is not part of the model.
+        text: YAML; of anything else, it is found out only which fields it names.
     """
+    text = text or ""
     try:
-        run = yaml.load(text or "", _WithoutMerges)
-        model, data = run["MODEL"], run["DATA"]
-        kind, frames = model["TEMPORAL_MODELING_TYPE"], data["NUM_FRAMES"]
+        run = yaml.load(text, _WithoutMerges)
     except Exception:  # Whatever a text that is none provokes: each tag of YAML has errors of its own.
-        return {}
-    known = RUN_CONFIGURATION_MODULES.get(kind) if kind is None or isinstance(kind, str) else None
+        run = None
+    found: dict[str, Any] = {}
+    for section, field in (("MODEL", "TEMPORAL_MODELING_TYPE"), ("DATA", "NUM_FRAMES")):
+        part = run.get(section) if isinstance(run, Mapping) else None
+        if isinstance(part, Mapping) and field in part:
+            found[field] = part[field]
+        elif field in text:
+            found[field] = Unread(f"`cfg` of the file names {field}, but not as YAML with the section {section}")
     stated: dict[str, object] = {}
-    if known is not None:
-        stated["temporal_module"], radius = known
-        if radius is not None:
-            stated["temporal_radius"] = radius
-    if type(frames) is int and frames > 0:
-        stated["num_frames"] = frames
+    if "TEMPORAL_MODELING_TYPE" in found:
+        kind = found["TEMPORAL_MODELING_TYPE"]
+        if kind is None or (isinstance(kind, str) and kind in RUN_CONFIGURATION_MODULES):
+            stated["temporal_module"], radius = RUN_CONFIGURATION_MODULES[kind]
+            if radius is not None:
+                stated["temporal_radius"] = radius
+        else:
+            # Such a name can stand for a radius as well.
+            stated |= dict.fromkeys(
+                ("temporal_module", "temporal_radius"), _unread("MODEL.TEMPORAL_MODELING_TYPE", kind)
+            )
+    if (frames := found.get("NUM_FRAMES")) is not None:
+        is_count = type(frames) is int and 0 < frames < 2**31
+        stated["num_frames"] = frames if is_count else _unread("DATA.NUM_FRAMES", frames)
     return stated
+
+
+def _unread(field: str, value: Any) -> Unread:
+    if isinstance(value, Unread):
+        return value
+    # Aliases multiply out what is in a list, and Python does not write a number of thousands of digits.
+    is_plain = isinstance(value, str | float | bool) or (isinstance(value, int) and value.bit_length() <= 128)
+    shown = (
+        printable(repr(value), limit=100)
+        if is_plain
+        else f"a value ({type(value).__name__}) that none of its runs has"
+    )
+    return Unread(f"`cfg` of the file gives {field} as {shown}, which is not known here")
 
 
 def state_unshown(config: FrosterConfig) -> dict[str, object]:
@@ -218,14 +254,19 @@ def state_unshown(config: FrosterConfig) -> dict[str, object]:
 
 
 def read_statement(text: str | None) -> dict[str, object]:
-    """The fields that `state_unshown` wrote; empty where the text is not such a statement.
+    """The fields that `state_unshown` wrote, `Unread` where they are named but have no such value.
 
     Args:
-        text: JSON; anything else is passed over, since the text is not part of the model.
+        text: JSON; of anything else, it is found out only which fields it names.
     """
-    known = {field for fields in UNSHOWN.values() for field in fields}
-    stated = _statement(text)
-    return {name: value for name, value in stated.items() if name in known and isinstance(value, str | int | float)}
+    found = _statement(text)
+    stated: dict[str, object] = {}
+    for name in (field for fields in UNSHOWN.values() for field in fields):
+        if isinstance(value := found.get(name), str | int | float):
+            stated[name] = value
+        elif f'"{name}"' in (text or "") and not (name in found and value is None):
+            stated[name] = Unread(f"`{STATEMENT}` in the file names {name}, but gives no value that it can have")
+    return stated
 
 
 def read_license(text: str | None) -> str | None:
@@ -274,6 +315,10 @@ class _Known:
             default: the published one.
             shown: what the weights or a configuration say, or `None`.
             shown_by: which of the two.
+
+        Raises:
+            ValueError: the option contradicts what is shown; or, without one, the file says something that is not
+                known here.
         """
         option = next(option for option, fields in UNSHOWN.items() if name in fields)
         given = self.options.get(option)
@@ -286,7 +331,12 @@ class _Known:
             return Setting(name, given, "option")
         for origin, source in self.sources:
             if name in source:
-                return Setting(name, source[name], origin)
+                if isinstance(value := source[name], Unread):
+                    raise ValueError(
+                        f"{value.told}. State what the model was trained with: `--{option.replace('_', '-')}` "
+                        f"(`{option}` in Python)."
+                    )
+                return Setting(name, value, origin)
         return Setting(name, default, "published default")
 
 

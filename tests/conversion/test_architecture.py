@@ -1,5 +1,7 @@
 """The configuration that weights show, and what has to be told besides."""
 
+import re
+
 import pytest
 import torch
 
@@ -82,6 +84,55 @@ def test_options_stand_above_the_run_configuration_and_that_above_the_default():
 )
 def test_a_text_that_is_no_run_configuration_states_nothing(text):
     assert read_run_configuration(text) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("MODEL: {TEMPORAL_MODELING_TYPE: expand_temporal_view_step4}", "TYPE as 'expand_temporal_view_step4', which"),
+        (
+            "MODEL: {TEMPORAL_MODELING_TYPE: [a]}",
+            "TYPE as a value (list) that none of its runs has, which is not known here.",
+        ),
+        (
+            "MODEL: {TEMPORAL_MODELING_TYPE: null}\n---\nMODEL: {}",
+            "names TEMPORAL_MODELING_TYPE, but not as YAML with",
+        ),
+        (
+            "DATA: {NUM_FRAMES: 16.0}",
+            "gives DATA.NUM_FRAMES as 16.0, which is not known here. State what the model was",
+        ),
+        (f"DATA: {{NUM_FRAMES: 0x{'f' * 20000}}}", "gives DATA.NUM_FRAMES as a value (int) that none of its runs has"),
+        (f"DATA: {{NUM_FRAMES: {'9' * 20000}}}", "names NUM_FRAMES, but not as YAML with the section DATA. State"),
+    ],
+)
+def test_no_default_is_taken_where_the_file_says_something_that_is_not_known(text, message):
+    converted = convert_state_dict(load_trio("expand_temporal_view"))
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        infer_config(converted, texts={"cfg": text})
+    assert re.search(r": `--(\w+-\w+)` \(`(\w+_\w+)` in Python\)\.$", str(refused.value))
+    told = origins(infer_config(converted, texts={"cfg": text}, temporal_module="none", num_frames=4)[1])
+    assert (told["temporal_module"], told["num_frames"]) == (("none", "option"), (4, "option"))
+
+
+def test_a_name_that_is_not_known_may_stand_for_a_radius_as_well():
+    converted = convert_state_dict(load_trio("expand_temporal_view"))
+    run = {"cfg": "MODEL: {TEMPORAL_MODELING_TYPE: expand_temporal_view_step4}"}
+    with pytest.raises(ValueError, match=r"--temporal-radius. \(`temporal_radius` in Python\)"):
+        infer_config(converted, texts=run, temporal_module="local_attention")
+
+
+def test_what_a_run_says_of_one_field_is_read_without_the_other():
+    assert read_run_configuration("DATA: {NUM_FRAMES: 16}") == {"num_frames": 16}
+    assert read_run_configuration("DATA: {NUM_FRAMES: null}") == {}
+
+
+@pytest.mark.parametrize("text", ['{"num_frames": [16]}', '{"num_frames": 16', f'{{"num_frames": {"9" * 20000}}}'])
+def test_a_statement_without_a_value_is_no_default(text):
+    converted = convert_state_dict(load_trio("expand_temporal_view"))
+    with pytest.raises(ValueError, match=r"in the file names num_frames, but gives .*`--num-frames`"):
+        infer_config(converted, stated=text)
+    assert origins(infer_config(converted, stated='{"num_frames": null}')[1])["num_frames"] == (8, "published default")
 
 
 def test_a_text_of_merges_within_merges_is_not_multiplied_out():
