@@ -12,6 +12,7 @@ that cannot be read costs only itself.
 Letters: B videos, V views (windows times crops), T frames, S pixels, K labels.
 """
 
+import atexit
 import os
 import sys
 import threading
@@ -65,6 +66,8 @@ VIDEOS_WITHOUT_PROGRESS = 8
 
 # Threads that read videos while the model computes; each keeps one decoding process busy.
 NUM_READING_THREADS = 2
+# The end of a program waits for what they do so long.
+LONGEST_END_SECONDS = 2.0
 # What reading or scoring one raises, also where its frames find no room in memory: those behind it are smaller.
 ERRORS_OF_VIDEOS = (OSError, TypeError, ValueError, MemoryError)
 
@@ -887,6 +890,40 @@ class StreamAhead(IterableDataset):
             future.exception()
 
 
+class CallsUnderWay:
+    """What daemon threads do now, which the end of the program waits for a little.
+
+    A thread that comes back from torch, be it to free a tensor, after Python has ended would abort the process.
+    """
+
+    def __init__(self):
+        self._changed, self._number, self._is_over = threading.Condition(), 0, False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            if self._is_over:
+                sys.exit()  # of the thread
+            self._number += 1
+
+    def __exit__(self, *error: Any) -> None:
+        with self._changed:
+            self._number -= 1
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Wait for those under way; no other one begins."""
+        with self._changed:
+            self._is_over = True
+            self._changed.wait_for(lambda: not self._number, timeout=LONGEST_END_SECONDS)
+
+
+calls_under_way = CallsUnderWay()
+atexit.register(calls_under_way.end)
+if hasattr(os, "register_at_fork"):
+    # The threads of a process that was forked are not in the new one.
+    os.register_at_fork(after_in_child=calls_under_way.__init__)  # type: ignore[misc]
+
+
 class ReadingThreads:
     """Threads that read videos; the decoding processes that they wait for do the work.
 
@@ -911,13 +948,14 @@ class ReadingThreads:
 
 def _work(tasks: SimpleQueue) -> None:
     while (task := tasks.get()) is not None:
-        future, call = task
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-        # Nothing that was read is kept while the thread waits.
-        del task, future, call
+        with calls_under_way:
+            future, call = task
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
+            # Nothing that was read is kept while the thread waits.
+            del task, future, call
 
 
 def _end_work(tasks: SimpleQueue, count: int) -> None:
@@ -935,16 +973,21 @@ def take_ahead(items: Iterable[Any], num_ahead: int) -> Iterator[Any]:
     taken: SimpleQueue[tuple[Any, BaseException | None] | None] = SimpleQueue()
     room, is_abandoned = threading.Semaphore(num_ahead), threading.Event()
 
-    def take(iterator: Iterator[Any]) -> None:
+    def take(given: list[Iterator[Any]]) -> None:
+        iterator = given.pop()
         try:
             while room.acquire() and not is_abandoned.is_set():
-                taken.put((next(iterator), None))
+                with calls_under_way:
+                    taken.put((next(iterator), None))
         except StopIteration:
             taken.put(None)
         except BaseException as error:
             taken.put((None, error))
+        # With what it holds.
+        with calls_under_way:
+            del iterator
 
-    threading.Thread(target=take, args=(iter(items),), name="video-taking", daemon=True).start()
+    threading.Thread(target=take, args=([iter(items)],), name="video-taking", daemon=True).start()
     del items
     try:
         while (item_or_error := taken.get()) is not None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 import froster_hf  # noqa: F401
 from froster_hf.pipeline import pipeline_froster
-from froster_hf.pipeline.pipeline_froster import ReadingThreads, VideoSequence, take_ahead
+from froster_hf.pipeline.pipeline_froster import CallsUnderWay, ReadingThreads, VideoSequence, take_ahead
 
 LABELS = ["riding a bike", "golf"]
 SECONDS = 30.0
@@ -189,3 +189,25 @@ def test_one_data_set_is_not_read_by_two_threads_at_once():
 
     ahead = pipeline_froster.SequenceAhead(VideoSequence(Videos()), lambda video: video.video, 3)
     assert [ahead[index].result(SECONDS) for index in range(8)] == list(range(8))
+
+
+def test_the_end_of_a_program_waits_for_calls_that_are_under_way_and_none_begins():
+    """A thread that comes back from torch behind the end of Python aborts the process."""
+    calls, is_called, may_end, done = CallsUnderWay(), threading.Event(), threading.Event(), []
+
+    def call():
+        with calls:
+            is_called.set()
+            may_end.wait(10)
+            done.append("first")
+        with calls:
+            done.append("second")
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    is_called.wait(10)
+    threading.Timer(0.1, may_end.set).start()
+    calls.end()
+    assert done == ["first"]
+    thread.join()
+    assert done == ["first"]
