@@ -778,10 +778,12 @@ def _read_frame_list(
     for index, frame in chosen.items():
         if index not in files:
             with _foreign(f"Frame {index}"):
+                is_picture = decoding is not None and isinstance(frame, Image.Image)
+                # Before its pixels are read, with which its file may go.
+                several = decoding.joined_pictures(frame) if is_picture else None
                 images[index] = _read_frame(frame)
                 # Afterwards, since looking for further pages lets go of what Pillow has decoded.
-                is_picture = decoding is not None and isinstance(frame, Image.Image)
-                if is_picture and (several := decoding.further_pictures(frame)):
+                if is_picture and (several := several or decoding.further_pictures(frame)):
                     raise _unreadable(frames, decoding.IMAGE_READER, f"frame {index}: {several}")
     if files:
         if decoding is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any, BinaryIO
 
 # Bytes of one part of a codec's settings that are compared.
@@ -87,6 +88,26 @@ def has_other_settings(handle: BinaryIO) -> bool:
         elif kind == b"moof" and (has_several or last != first):
             return True
     return False
+
+
+def stated_pixels(handle: BinaryIO, track: int) -> list[tuple[Fraction | None, tuple[int, int] | None]]:
+    """What each entry of a track states: the shape of its pixels, and their color matrix with its range (1: full)."""
+    size = handle.seek(0, os.SEEK_END)
+    stated = []
+    for start, end in _within(handle, (b"moov",)):
+        for place, entries in _settings(handle, start, min(end, size)):
+            for _, _, *parts in entries if _track_number(handle, *place) == track else ():
+                shape = colors = None
+                for kind, content in parts:
+                    if kind == b"pasp" and len(content) >= 8:
+                        width, height = struct.unpack(">II", content[:8])
+                        shape = Fraction(width, height) if width and height else None
+                    elif kind == b"colr" and content[:4] in (b"nclx", b"nclc") and len(content) >= 10:
+                        # Without its range, as in MOV, it is the limited one; 5 and 6 are one matrix.
+                        is_full = content[:4] == b"nclx" and content[10:11] >= b"\x80"
+                        colors = {5: 6}.get(content[9], content[9]), int(is_full)
+                stated.append((shape, colors))
+    return stated
 
 
 def _settings(handle: BinaryIO, start: int, end: int) -> Iterator[tuple[tuple[int, int], list[tuple[Any, ...]]]]:

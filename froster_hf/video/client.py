@@ -135,7 +135,7 @@ class DecodingProcess:
             if watchdog is not None:
                 watchdog.stop()
             if isinstance(error, (OSError, MemoryError, RuntimeError, ValueError)):
-                raise _unavailable_because(error) from error
+                raise unavailable_because(error) from error
             raise
         return process, watchdog
 
@@ -228,7 +228,7 @@ class DecodingProcess:
             raise UnreadableVideoError(printable(str(message["error"]), limit=LONGEST_MESSAGE))
         if "unavailable" in message:
             self._state = "idle"
-            raise _unavailable_because(OSError(*message["unavailable"]))
+            raise unavailable_because(OSError(*message["unavailable"]))
         owed_bytes = message.get("payload_bytes", 0)
         if message.get("state") not in ("idle", "working", "asking") or not isinstance(owed_bytes, int):
             raise ValueError("a message without a state, or with a size that is not a number")
@@ -302,7 +302,7 @@ def _widen(*pipes: Any) -> None:
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def _unavailable_because(error: BaseException) -> DecodingUnavailableError:
+def unavailable_because(error: BaseException) -> DecodingUnavailableError:
     """What is wrong with the machine, and what to do."""
     if isinstance(error, MemoryError):
         number = errno.ENOMEM

@@ -13,18 +13,19 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from .backends import AUTO_BACKEND, IMAGE_READER, get_backend, resolve_backend
-from .client import DecodingProcess, decoding_process
-from .further_pictures import further_pictures
+from .client import DecodingProcess, decoding_process, unavailable_because
+from .further_pictures import further_pictures, joined_pictures
 from .source import UrlPolicy, VideoSource, check_source, source_name, split_policy
 from .types import (
     DecoderKilledError,
     DecodingUnavailableError,
+    SystemLacksError,
     UnreadableVideoError,
     VideoDecodeError,
     VideoInfo,
@@ -44,6 +45,7 @@ __all__ = [
     "decode_images",
     "decode_video",
     "further_pictures",
+    "joined_pictures",
     "probe_video",
     "split_policy",
     "stream_frames",
@@ -239,12 +241,14 @@ def decode_image_files(
             try:
                 with budget.spend() as seconds:
                     if not seconds:
-                        limit = f"{limits.timeout_seconds:g} seconds (VideoLimits.timeout_seconds)"
-                        raise UnreadableVideoError(f"opening the files took longer than {limit}")
-                    checked = check_source(source, limits=limits, allow_urls=allow_urls)
+                        raise UnreadableVideoError
+                    left = replace(limits, timeout_seconds=seconds)
+                    checked = check_source(source, limits=left, allow_urls=allow_urls)
                     opened.callback(checked.close)
             except UnreadableVideoError as error:
-                raise UnreadableVideoError(f"{names[index]!r}: {error}") from None
+                limit = f"{limits.timeout_seconds:g} seconds (VideoLimits.timeout_seconds)"
+                reason = f"opening the files took longer than {limit}" if budget.is_spent else error
+                raise UnreadableVideoError(f"{names[index]!r}: {reason}") from None
             fields, data = checked.request()
             requests.append({"name": names[index], **fields})
             payload += data
@@ -369,6 +373,8 @@ def _naming(name: str, backend: str) -> Iterator[None]:
         yield
     except UnreadableVideoError as error:
         raise VideoDecodeError(name, backend, str(error)) from None
+    except SystemLacksError as error:
+        raise unavailable_because(error) from error
 
 
 @contextlib.contextmanager

@@ -134,8 +134,9 @@ class Projector:
         width, height = size
         interpolation = None if size == (frame.width, frame.height) else "BICUBIC"
         try:
+            # One thread: more start for each size, which the system may refuse, and make no frame sooner.
             return self._to_rgb.reformat(
-                frame, width, height, format="rgb24", interpolation=interpolation
+                frame, width, height, format="rgb24", interpolation=interpolation, threads=1
             ).to_ndarray()
         except av.FFmpegError as error:
             if error.errno != errno.ENOTSUP:

@@ -20,7 +20,7 @@ from .files import is_hidden, is_video_name
 from .frame_names import in_order
 from .further_pictures import further_pictures
 from .geometry import check_pixels
-from .types import SystemLacksError, UnreadableVideoError, VideoLimits, path_error
+from .types import SystemLacksError, UnreadableVideoError, VideoLimits, path_error, system_lack
 
 # Suffix -> format as Pillow names it.
 IMAGE_FORMATS = {
@@ -52,8 +52,8 @@ _OTHER_PICTURES = frozenset(
     ]
 )
 
-# Of a TIFF file: bits of each channel, whether these lie together or apart, and the colors of its palette.
-_BITS, _PLANES, _COLOR_MAP = 258, 284, 320
+# Of a TIFF file: bits of each channel, their number, whether they lie together or apart, and the palette's colors.
+_BITS, _SAMPLES, _PLANES, _COLOR_MAP = 258, 277, 284, 320
 
 # MPO files, read as JPEG, are JPEG files with further pictures behind the first.
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
@@ -135,7 +135,8 @@ def read_images(
             raise
         except Exception as error:
             # Pillow raises whatever a damaged file makes it meet.
-            raise UnreadableVideoError(f"{name!r}: {str(error)[:300] or type(error).__name__}") from error
+            reason = f"{name!r}: {str(error)[:300] or type(error).__name__}"
+            raise system_lack(error) or UnreadableVideoError(reason) from error
         pictures.append(picture)
         if picture.shape != pictures[0].shape:
             sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in (pictures[0].shape, picture.shape))
@@ -166,6 +167,8 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
             # Old writers store 8 bits in place of 16, which libtiff tells so. Pillow takes them for black.
             colors = bytes(image.tag_v2[_COLOR_MAP])
             image.palette = importlib.import_module("PIL.ImagePalette").raw("RGB;L", colors)
+        if _has_other_strips(image):
+            raise UnreadableVideoError("it is damaged: it names more or fewer strips or tiles than its size needs")
         if _has_wide_planes(image):
             raise UnreadableVideoError(
                 "its colors have more than 8 bits and lie in planes that are not compressed: store them together"
@@ -180,6 +183,16 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
         # As every viewer shows it, which is how videos are turned, too.
         upright = importlib.import_module("PIL.ImageOps").exif_transpose(image)
         return np.asarray(upright.convert("RGB"))
+
+
+def _has_other_strips(image: Any) -> bool:
+    """Whether it is a TIFF file that Pillow itself reads, not libtiff, and has too few strips, or too many: what none
+    covers would be black, and the others lie over the first ones."""
+    if image.format != "TIFF" or image.tile[0][0] != "raw":
+        return False
+    num_planes = image.tag_v2.get(_SAMPLES, 1) if image.tag_v2.get(_PLANES) == 2 else 1
+    covered = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), *_ in image.tile)
+    return covered != image.width * image.height * num_planes
 
 
 def _has_wide_planes(image: Any) -> bool:

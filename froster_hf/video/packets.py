@@ -174,6 +174,12 @@ def open_video_stream(
     context.options = {"max_pixels": str(max_pixels)} | (STRICT if is_strict else {})
     context.thread_count = threads if context.width * context.height > ONE_THREAD_PIXELS else 1
     context.thread_type = "AUTO"
+    if context.thread_count > 1:
+        with contextlib.suppress(av.FFmpegError, MemoryError):
+            context.open()
+        if not context.is_open:
+            # Where the system allows no further threads, one does; of anything else it says the same again, when due.
+            context.thread_count = 1
     return stream
 
 
@@ -305,6 +311,9 @@ def read_packets(
         if container.format.name in INDEXED_CONTAINERS and codec in ENTRIES:
             entries = ENTRIES[codec](bytes(stream.codec_context.extradata or b""))
             order = _ShownOrder(stream, entries)
+    # Made up from the order of the packets, a time is that of the next one, which lies behind a gap.
+    is_made_up = container.format.name in WITHOUT_PRESENTATION_TIMES and codec != "mpeg4"
+    time_name = "dts" if is_made_up else "pts"
     duration = num_bytes = 0
     most_bytes = MOST_TIMES_READ * container.size if container.size > 0 else math.inf
     head = first = None
@@ -338,7 +347,7 @@ def read_packets(
                     order.add(is_entry=is_entry)
                 except NotAnIndexError:
                     entries = None
-            packets.append(_Packet(packet.pts, packet.is_keyframe and is_entry, hash(content)))
+            packets.append(_Packet(getattr(packet, time_name), packet.is_keyframe and is_entry, hash(content)))
             duration = max(packet.duration or 0, 0) or duration
     except av.FFmpegError as error:
         failure = ffmpeg_failure(f"damaged after {len(packets)} packets", error)

@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .boxes import auxiliary_tracks, encrypted_tracks, holds_tracks
+from .boxes import auxiliary_tracks, encrypted_tracks, holds_tracks, stated_pixels
 from .entries import NotAnIndexError
 from .geometry import Projector, check_fields, check_pixels, have_one_shape, read_position, square_size
 from .packets import (
@@ -92,6 +92,7 @@ class StrictReader:
             position = handle.tell()
             check_complete(handle, self._container.format.name)
             check_settings(handle, self._container.format.name)
+            has_index = self._container.format.name in INDEXED_CONTAINERS
             is_mp4 = self._container.format.name == "mov,mp4,m4a,3gp,3g2,mj2"
             self._left_out = auxiliary_tracks(handle) if is_mp4 else set()
             self._encrypted = encrypted_tracks(handle) if is_mp4 else set()
@@ -111,6 +112,12 @@ class StrictReader:
             self._coded_size = (first.width, first.height)
             check_pixels(*self._coded_size, limits)
             check_fields(first, self._stream.codec.canonical_name)
+            position = handle.tell()
+            stated = stated_pixels(handle, self._stream.id) if is_mp4 else []
+            handle.seek(position)
+            self._check_stated(stated)
+            # One that the container states holds for all frames, whatever a decoder finds.
+            self._is_shape_stated = all(shape for shape, _ in stated) if is_mp4 else has_index
             pixel_aspect = self._stream.sample_aspect_ratio or self._pixel_aspect
             self._square_size = square_size(self._coded_size, pixel_aspect, limits)
         except BaseException:
@@ -309,7 +316,9 @@ class StrictReader:
         left_out: set[int | None] = set()
         positions = table.positions
         first, last = int(positions[entry]), int(positions[run].max())
-        shown = _ShownFrames(self, entry, run, lambda index: positions[index] > last or table.times[index] in left_out)
+        shown = _ShownFrames(
+            self, context, entry, run, lambda index: positions[index] > last or table.times[index] in left_out
+        )
         wanted_times = set(table.times[run].tolist())
         try:
             self._container.seek(int(table.times[entry]), stream=self._stream)
@@ -365,10 +374,9 @@ class StrictReader:
                 if not self._is_strict:
                     packets = watched(packets, stream)
                 for frame in itertools.chain.from_iterable(packet.decode() for packet in packets):
-                    self.check(frame, count)
+                    self.check(frame, count, stream.codec_context)
                     if frame.opaque:
                         raise UnreadableVideoError(f"frame {count} is damaged")
-                    self._check_pixel_aspect(stream.codec_context.sample_aspect_ratio, count)
                     counted = int(times[min(count, len(times) - 1)])
                     own = frame.pts if self.table.frames_bear_times else counted
                     if own is None:
@@ -398,8 +406,9 @@ class StrictReader:
         if self._handle.seek(0, os.SEEK_END) < self._size:
             raise UnreadableVideoError("it was cut while it was read")
 
-    def check(self, frame: av.VideoFrame, index: int) -> None:
-        """Raise `UnreadableVideoError` where a frame is damaged, or has another size or position than the first."""
+    def check(self, frame: av.VideoFrame, index: int, context: av.VideoCodecContext) -> None:
+        """Raise `UnreadableVideoError` where a decoder's frame is damaged, or unlike the first one in its size,
+        position or pixels."""
         if frame.is_corrupt:
             raise UnreadableVideoError(f"frame {index} is damaged")
         size = (frame.width, frame.height)
@@ -410,16 +419,24 @@ class StrictReader:
         held_alike = {self._rotation} if self.info.codec == "mjpeg" else {0, self._rotation}
         if frame.rotation not in held_alike:
             raise UnreadableVideoError(f"frame {index} is turned another way than the first; cut the video there")
-
-    def _check_pixel_aspect(self, pixel_aspect: Fraction | None, index: int) -> None:
-        """Raise where the decoder, which is a few frames ahead, finds pixels of another shape than the first frame's.
-
-        Other containers state one shape themselves, for all of their frames.
-        """
-        if self.info.container not in INDEXED_CONTAINERS and not have_one_shape(self._pixel_aspect, pixel_aspect):
+        # The decoder's, which is a few frames ahead.
+        pixel_aspect = context.sample_aspect_ratio
+        if not self._is_shape_stated and not have_one_shape(self._pixel_aspect, pixel_aspect):
             raise UnreadableVideoError(
                 f"the shape of its pixels changes from {self._pixel_aspect} to {pixel_aspect} near frame {index}; cut "
                 "the video there"
+            )
+
+    def _check_stated(self, stated: Sequence[tuple[Fraction | None, tuple[int, int] | None]]) -> None:
+        """Raise where entries of MP4 state other pixels than each other: to FFmpeg, the last one counts for all."""
+        shapes = [shape or self._pixel_aspect for shape, _ in stated]
+        changing = "the shape of its pixels" if not all(have_one_shape(shapes[0], shape) for shape in shapes) else ""
+        if len({colors for _, colors in stated if colors is not None}) > 1:
+            changing = "the matrix or range of its colors"
+        if changing:
+            raise UnreadableVideoError(
+                f"{changing} changes, as its parts state it (entries of stsd); read the parts by themselves, or "
+                "encode them again as one"
             )
 
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
@@ -438,13 +455,22 @@ class _ShownFrames:
 
     Args:
         reader: whose frames they are.
+        context: their decoder.
         entry: index of the first.
         run: indices of those that are wanted.
         is_left_out: says of an index whether the decoder was not given that frame.
     """
 
-    def __init__(self, reader: StrictReader, entry: int, run: list[int], is_left_out: Callable[[int], bool]):
-        self._reader, self._entry, self._last, self._is_left_out = reader, entry, entry - 1, is_left_out
+    def __init__(
+        self,
+        reader: StrictReader,
+        context: av.VideoCodecContext,
+        entry: int,
+        run: list[int],
+        is_left_out: Callable[[int], bool],
+    ):
+        self._reader, self._context, self._is_left_out = reader, context, is_left_out
+        self._entry, self._last = entry, entry - 1
         self._missing = set(run)
 
     @property
@@ -465,7 +491,7 @@ class _ShownFrames:
         if not is_next or (index == self._entry and not stands_alone):
             raise NotAnIndexError("frames in another order")
         self._last = index
-        self._reader.check(frame, index)
+        self._reader.check(frame, index, self._context)
         if index in self._missing:
             self._missing.remove(index)
             yield index, self._reader.table.seconds(time), self._reader.picture(frame)

@@ -9,7 +9,6 @@ bound.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import importlib
 import io
@@ -32,7 +31,7 @@ from .images import image_files, read_images
 from .live_reader import read_live
 from .protocol import read_message, write_message
 from .reader import FrameCountError, StrictReader
-from .types import SystemLacksError, UnreadableVideoError, VideoLimits, path_error
+from .types import UnreadableVideoError, VideoLimits, path_error, system_lack
 from .verification import read_frames
 
 try:
@@ -40,8 +39,6 @@ try:
 except ImportError:  # Windows has no such limits.
     resource = None  # type: ignore[assignment]
 
-# Errors of opening a file that say nothing of the file.
-_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _PR_SET_NO_NEW_PRIVS = 38
 _DRAINED_BYTES = 2**16
 
@@ -80,10 +77,11 @@ def serve() -> None:
             write_message(replies, {"error": reason, "is_last": is_last})
             if is_last:
                 return
-        except SystemLacksError as error:
-            write_message(replies, {"unavailable": [error.errno, error.strerror]})
         except Exception as error:
-            write_message(replies, {"error": f"{type(error).__name__}: {error}"[:500]})
+            if (lack := system_lack(error)) is not None:
+                write_message(replies, {"unavailable": [lack.errno, lack.strerror]})
+            else:
+                write_message(replies, {"error": f"{type(error).__name__}: {error}"[:500]})
         # PyAV's frames and what is beside their pictures hold each other, and the collector by itself counts objects,
         # not bytes: they would stay until memory is full.
         gc.collect()
@@ -326,8 +324,6 @@ def _open_regular(path: str) -> BinaryIO:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        if error.errno in _LACKS:
-            raise SystemLacksError(error.errno, error.strerror) from error
         raise path_error(error) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

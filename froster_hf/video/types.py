@@ -3,6 +3,7 @@
 Pure Python, since the decoding process imports it too and must start fast.
 """
 
+import errno
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,6 +13,9 @@ from typing import Any, get_type_hints
 NO_SUCH_FILE = "there is no such file"
 # What reads live sources, in a process that may open connections.
 LIVE_READER = "live"
+# Errors of opening a file that say nothing of the file, and Python's word for another one of the system.
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_NO_THREAD = "can't start new thread"
 
 
 class VideoDecodeError(ValueError):
@@ -48,11 +52,22 @@ class DecoderKilledError(UnreadableVideoError):
     """The decoding process was ended from outside, for which the video need not be the reason."""
 
 
-def path_error(error: OSError | ValueError) -> UnreadableVideoError:
-    """What is wrong with a path that cannot be opened; a `ValueError` is one with a NUL byte."""
+def path_error(error: OSError | ValueError) -> Exception:
+    """What is wrong with a path that cannot be opened, or with the system; a `ValueError` is one with a NUL byte."""
+    if (lack := system_lack(error)) is not None:
+        return lack
     if isinstance(error, FileNotFoundError):
         return UnreadableVideoError(NO_SUCH_FILE)
     return UnreadableVideoError(getattr(error, "strerror", None) or str(error))
+
+
+def system_lack(error: BaseException) -> "SystemLacksError | None":
+    """What the system lacks, where an error says so: Python's own, since what FFmpeg calls so may be a file's."""
+    if isinstance(error, OSError) and type(error).__module__ == "builtins" and error.errno in _LACKS:
+        return SystemLacksError(error.errno, error.strerror)
+    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        return SystemLacksError(errno.EAGAIN, _NO_THREAD)
+    return None
 
 
 class DecodingUnavailableError(RuntimeError):
@@ -64,7 +79,7 @@ class DecodingUnavailableError(RuntimeError):
 
 
 class SystemLacksError(OSError):
-    """The reason of a `DecodingUnavailableError` that shows in the decoding process: what opening any file takes."""
+    """The reason of a `DecodingUnavailableError` that shows in the decoding process: what any file takes."""
 
 
 class BackendUnavailableError(DecodingUnavailableError, ImportError):

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .reader import StrictReader
-from .types import UnreadableVideoError
+from .types import UnreadableVideoError, system_lack
 
 # Mean difference of two pictures, in gray levels, beyond which they are not the same frame. Two builds of FFmpeg
 # interpolate color differently, by one or two levels on average.
@@ -62,7 +62,8 @@ def read_frames(
     except Exception as error:
         # Backends raise RuntimeErrors that end in a C++ stack trace.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise UnreadableVideoError(lines[0][:300] if lines else type(error).__name__) from error
+        reason = lines[0][:300] if lines else type(error).__name__
+        raise system_lack(error) or UnreadableVideoError(reason) from error
     frames = {index: reader.square(frame) for index, frame in decoded.items()}
     for index, frame in frames.items():
         if frame.shape != expected[index].shape:

@@ -30,6 +30,11 @@ class TimeBudget:
         finally:
             self._left -= time.monotonic() - started
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether none are left."""
+        return self._left <= 0
+
     def renew(self) -> None:
         """Start again with all of the seconds."""
         self._left = self.seconds

@@ -15,7 +15,9 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -38,12 +40,13 @@ from froster_hf.video.decoding import (
     decode_video,
     stream_frames,
 )
+from froster_hf.video.images import image_files, read_images
 from froster_hf.video.packets import ffmpeg_failure
 from froster_hf.video.protocol import read_message
-from froster_hf.video.types import BackendUnavailableError, SystemLacksError, UnreadableVideoError
+from froster_hf.video.types import BackendUnavailableError, SystemLacksError, UnreadableVideoError, system_lack
 from froster_hf.video.watchdog import TimeBudget, Watchdog
 from tests.fixtures.subprocesses import decoding_processes, run_as_ordinary_user
-from tests.fixtures.videos import VideoKind, read_index, render_video
+from tests.fixtures.videos import VIDEO_KINDS, VideoKind, read_index, render_video
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -100,6 +103,51 @@ def test_without_processes_or_descriptors_the_machine_is_named(video_file, limit
     assert printed.startswith("DecodingUnavailableError Videos cannot be decoded on this machine now: ")
     assert re.search(cause, printed)
     assert printed.count("\n") == 1
+
+
+WITHOUT_THREADS = """
+from froster_hf.video.reader import StrictReader
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+for path in sys.argv[1:]:
+    with open(path, "rb") as handle, StrictReader(handle, limits=VideoLimits(), threads=2) as reader:
+        print(reader.info.codec, *reader.read([3]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+def test_a_limit_of_threads_that_is_reached_within_the_decoding_process_costs_no_video(video_file, tmp_path):
+    """FFmpeg's own decoders say that there may be no more; that of AV1 says that there is no memory."""
+    av1 = replace(VIDEO_KINDS["av1_mp4"], width=400, height=384)
+    paths = [video_file("h264_large_mp4"), render_video(tmp_path / "av1.mp4", av1, num_frames=4)]
+    assert run_as_ordinary_user(ORDINARY + WITHOUT_THREADS, *map(str, paths)) == "h264 3\nav1 3\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.ENFILE, "Too many open files in system"), errno.ENFILE),
+        (OSError(errno.EMFILE, "Too many open files"), errno.EMFILE),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), errno.ENOMEM),
+        (RuntimeError("can't start new thread"), errno.EAGAIN),
+        (OSError(errno.EIO, "Input/output error"), None),
+        (OSError("broken data stream"), None),
+        (RuntimeError("another"), None),
+        (av.BlockingIOError(errno.EAGAIN, "what a file may have FFmpeg say"), None),
+    ],
+)
+def test_only_what_a_file_cannot_bring_about_is_lacking(tmp_path, monkeypatch, error, number):
+    Image.new("RGB", (32, 24)).save(tmp_path / "1.png")
+    lack = system_lack(error)
+    assert (lack and lack.errno) == number
+    files = [("1.png", partial((tmp_path / "1.png").open, "rb"))]
+    kind = UnreadableVideoError if number is None else SystemLacksError
+    monkeypatch.setattr("PIL.Image.open", refusing(error))
+    with pytest.raises(kind):
+        read_images(files, VideoLimits())
+    if isinstance(error, OSError):
+        monkeypatch.setattr("os.scandir", refusing(error))
+        with pytest.raises(kind):
+            image_files(str(tmp_path), VideoLimits())
 
 
 def refusing(error):

@@ -199,6 +199,31 @@ def test_pictures_of_avi_that_stay_move_none_behind_them(tmp_path, options, miss
     assert shown(decode_frames(path, lambda info: range(info.num_frames))[0]) == kept
 
 
+@pytest.mark.parametrize(("name", "bf"), [("mpeg4_no_b_avi", 0), ("h264_avi", 0), ("h264_avi", 2)])
+def test_the_picture_before_a_gap_of_avi_is_not_shown_at_its_end(tmp_path, name, bf):
+    """Where recorders write empty chunks for what they have dropped, FFmpeg's time of H.264 is the next chunk's."""
+    kind = replace(VIDEO_KINDS[name], options={**VIDEO_KINDS[name].options, "g": "12", "bf": str(bf)})
+    path = render_video(tmp_path / "a.avi", kind, num_frames=9)
+    data = bytearray(path.read_bytes())
+    movi, index = data.index(b"movi"), data.rindex(b"idx1")
+    second = [place for place in range(index + 8, len(data), 16) if data.startswith(b"00dc", place)][2]
+    empty = 5
+    # Their entries lead to the chunk that follows, where an empty one lies.
+    place = movi + struct.unpack_from("<I", data, second + 8)[0]
+    chunks = struct.pack("<4sI", b"00dc", 0) * empty
+    entries = [struct.pack("<4sIII", b"00dc", 0, place - movi + 8 * number, 0) for number in range(empty)]
+    for entry in range(second, len(data) - 15, 16):
+        struct.pack_into("<I", data, entry + 8, struct.unpack_from("<I", data, entry + 8)[0] + len(chunks))
+    data[second:second] = b"".join(entries)
+    struct.pack_into("<I", data, index + 4, int.from_bytes(data[index + 4 : index + 8], "little") + 16 * empty)
+    data[place:place] = chunks
+    struct.pack_into("<I", data, movi - 4, int.from_bytes(data[movi - 4 : movi], "little") + len(chunks))
+    struct.pack_into("<I", data, 4, len(data) - 8)
+    path.write_bytes(data)
+    shown_at = [(round(seconds * 25, 3), read_index(frame)) for _, seconds, frame in stream_frames(path)]
+    assert shown_at == [(0, 0), (1, 1), *((index + empty, index) for index in range(2, 9))]
+
+
 def _without_first_pictures(avi: bytes, count: int) -> bytes:
     """An AVI file whose first chunks of pictures are empty, as capture programs write what they have dropped."""
     data = bytearray(avi)

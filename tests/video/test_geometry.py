@@ -141,6 +141,35 @@ def test_pixels_whose_shape_changes_are_an_error(tmp_path, other, changes):
         assert decode_frames(path, [0, 11])[0].shape[2:] == (576, 768)
 
 
+@pytest.mark.parametrize("states", [False, True])
+def test_a_shape_that_changes_within_a_stream_is_an_error_where_mp4_states_none(tmp_path, states):
+    encoded = []
+    for aspect in (1, 2):
+        options = {"x264-params": f"bframes=0:repeat-headers=1:annexb=0:sar={aspect}/1"}
+        kind = VideoKind(".mp4", "libx264", options)
+        encoded.append(render_video(tmp_path / f"{aspect}.mp4", kind, num_frames=6))
+    first, second = encoded
+
+    def joined(packets: list[av.Packet]) -> list[av.Packet]:
+        with av.open(str(second)) as container:
+            following = [packet for packet in container.demux(video=0) if packet.size]
+        length = packets[-1].dts + packets[-1].dts - packets[-2].dts - following[0].dts
+        for packet in following:
+            packet.pts, packet.dts = packet.pts + length, packet.dts + length
+        return [*packets, *following]
+
+    path = with_packets(first, tmp_path / "both.mp4", joined)
+    data = path.read_bytes()
+    # Players go by the stream where the container says nothing.
+    path.write_bytes(data if states else data.replace(b"pasp", b"free"))
+    if states:
+        assert decode_frames(path, [0, 11])[0].shape[2:] == (72, 96)
+        return
+    for indices in ([0, 11], [11], [0]):
+        with pytest.raises(VideoDecodeError, match=r"shape of its pixels changes from 1 to 2 near frame \d"):
+            decode_frames(path, indices)
+
+
 def motion_jpeg(path: Path, orientations: Sequence[int | None]) -> Path:
     """A video of JPEGs as cameras write them, each with EXIF that names the camera, most with an orientation."""
     with av.open(str(path), "w") as container:

@@ -1,12 +1,15 @@
 """Image files as frames: decoded in the decoding process, in five formats, in the order of their numbers."""
 
 import io
+import itertools
 import os
 import struct
 import sys
+import time
 import zlib
 from pathlib import Path
 
+import av
 import fsspec
 import numpy as np
 import pytest
@@ -14,8 +17,9 @@ from PIL import Image, ImageSequence
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from froster_hf.processing.video_processing_froster import read_video
-from froster_hf.video.decoding import VideoDecodeError, decode_image_files, decode_images
+from froster_hf.video.decoding import VideoDecodeError, VideoLimits, decode_image_files, decode_images
 from froster_hf.video.frame_names import in_order
+from froster_hf.video.source import check_source
 from froster_hf.video.types import UnreadableVideoError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -114,6 +118,54 @@ def test_planes_of_more_than_8_bits_that_are_not_compressed_are_refused(bits):
         return
     with pytest.raises(VideoDecodeError, match="have more than 8 bits and lie in planes that are not compressed"):
         decode_image_files({0: data})
+
+
+@pytest.mark.parametrize("num_strips", [2, 3, 4])
+def test_an_uncompressed_tiff_has_as_many_strips_as_its_size_needs(num_strips):
+    """Pillow leaves the others black, and draws further ones over the first."""
+    shown = np.random.default_rng(0).integers(1, 256, (24, 32, 3), dtype=np.uint8)
+    behind = 8 + shown.nbytes
+    tags = [(256, 4, 1, 32), (257, 4, 1, 24), (258, 3, 3, behind), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(273, 4, num_strips, behind + 6), (277, 3, 1, 3), (278, 4, 1, 8), (279, 4, num_strips, behind + 22)]
+    places, sizes = [8 + 768 * min(number, 2) for number in range(4)], [768] * 4
+    data = (
+        struct.pack("<2sHI", b"II", 42, behind + 38)
+        + shown.tobytes()
+        + struct.pack("<3H4I4I", 8, 8, 8, *places, *sizes)
+    )
+    data += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    if num_strips != 3:
+        with pytest.raises(VideoDecodeError, match="more or fewer strips or tiles than its size needs"):
+            decode_image_files({0: data})
+        return
+    assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), shown)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "raw"}, {"tiffinfo": {278: 5}}, {"big_tiff": True}])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_tiff_as_pillow_writes_it_lacks_nothing(mode, options):
+    output = io.BytesIO()
+    (Image.new(mode, (33, 23), 1) if mode == "I;16" else picture(9).resize((33, 23)).convert(mode)).save(
+        output, format="TIFF", **options
+    )
+    assert decode_image_files({0: output.getvalue()}).shape == (1, 3, 23, 33)
+
+
+def test_files_by_address_have_the_time_of_one_call_together(tmp_path, monkeypatch):
+    picture(9).save(tmp_path / "1.png")
+    seconds = []
+
+    def checked(source, *, limits, allow_urls):
+        seconds.append(limits.timeout_seconds)
+        time.sleep(0.02)
+        return check_source(source, limits=limits, allow_urls=allow_urls)
+
+    monkeypatch.setattr("froster_hf.video.decoding.check_source", checked)
+    files = {index: str(tmp_path / "1.png") for index in range(4)}
+    decode_image_files(files, limits=VideoLimits(timeout_seconds=30))
+    assert all(later < earlier - 0.01 for earlier, later in itertools.pairwise(seconds))
+    with pytest.raises(VideoDecodeError, match=r"opening the files took longer than 0\.03 seconds"):
+        decode_image_files(files, limits=VideoLimits(timeout_seconds=0.03))
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg", "group4"])
@@ -314,6 +366,65 @@ def test_a_picture_that_is_the_first_of_several_is_refused_as_a_frame(tmp_path, 
                 read_video(video, None)
         frames, _ = read_video([frame.copy() for frame in ImageSequence.Iterator(opened)], None)
         assert len(frames) == 3
+
+
+def encoded(kind: str, value: int = 9, size: tuple[int, int] = (32, 24), **options) -> bytes:
+    output = io.BytesIO()
+    pixels = np.random.default_rng(value).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(output, format=kind, **options)
+    return output.getvalue()
+
+
+def piped(codec: str, pixel_format: str) -> bytes:
+    """Pictures as ffmpeg writes them into a pipe (image2pipe, mjpeg)."""
+    output = io.BytesIO()
+    with av.open(output, "w", format="image2pipe") as file:
+        stream = file.add_stream(codec, rate=1)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, pixel_format
+        for value in (0, 50, 100):
+            frame = av.VideoFrame.from_ndarray(np.full((24, 32, 3), value, np.uint8)).reformat(format=pixel_format)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return output.getvalue()
+
+
+JPEG = encoded("JPEG")
+XMP = b"http://ns.adobe.com/xap/1.0/\0<x/>"
+BEHIND = {
+    "jpeg": (JPEG + encoded("JPEG", 1), True),
+    "progressive jpeg": (encoded("JPEG", progressive=True) * 2, True),
+    "jpeg that is cut": (JPEG + JPEG[:-20], True),
+    "filled up": (JPEG + bytes(7) + JPEG, True),
+    "webp": (encoded("WEBP") * 2, True),
+    "png": (encoded("PNG") + encoded("PNG", 1), True),
+    "bmp": (encoded("BMP") * 2, True),
+    "motion jpeg": (piped("mjpeg", "yuvj420p"), True),
+    "pipe of png": (piped("png", "rgb24"), True),
+    "pipe of bmp": (piped("bmp", "bgr24"), True),
+    # What phones and cameras leave behind a picture.
+    "nothing": (JPEG, False),
+    "thumbnail": (JPEG + encoded("JPEG", size=(16, 12)), False),
+    "motion photo": (JPEG + b"\0\0\0\x18ftypmp42" + bytes(50), False),
+    "blocks": (JPEG + b"\0\0\1\x0a\x0e\0\0\0Image_UTC_Data1700000000000SEFH" + bytes(20) + b"SEFT", False),
+    "depth": (JPEG * 2 + b"edof" + bytes(20), False),
+    "announced": (JPEG[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(XMP)) + XMP + JPEG[2:] + JPEG, False),
+    "zeros": (JPEG + bytes(500), False),
+    "webp and more": (encoded("WEBP") + bytes(9), False),
+    "png and more": (encoded("PNG") + b"more", False),
+    "bmp and more": (encoded("BMP") + b"BMore", False),
+}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_pictures_one_behind_the_other_are_told_from_what_phones_append(name):
+    data, are_several = BEHIND[name]
+    with Image.open(io.BytesIO(data)) as opened:
+        for video in ([data], [opened]):
+            if are_several:
+                with pytest.raises(VideoDecodeError, match="holds several pictures, one behind the other"):
+                    read_video(video, None)
+            else:
+                assert read_video(video, None)[0].shape[2:] == (24, 32)
 
 
 def test_a_thumbnail_is_not_taken_for_the_picture_below_it(tmp_path):

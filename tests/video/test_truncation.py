@@ -155,6 +155,55 @@ def test_a_track_is_described_by_several_entries_only_where_its_decoder_takes_th
             decode_frames(described, [0])
 
 
+def _with_parts(entry: bytes, *parts: bytes) -> bytes:
+    """An entry with these in the place of what it states of its pixels."""
+    settings = entry.index(b"avcC") - 4
+    kept = entry[8 : settings + int.from_bytes(entry[settings : settings + 4], "big")]
+    boxes = b"".join(struct.pack(">I", 4 + len(part)) + part for part in parts)
+    return struct.pack(">I4s", 8 + len(kept) + len(boxes), entry[4:8]) + kept + boxes
+
+
+def _pasp(width: int, height: int) -> bytes:
+    return b"pasp" + struct.pack(">II", width, height)
+
+
+def _colr(matrix: int, *, is_full: bool = False) -> bytes:
+    return b"colr" + struct.pack(">4sHHHB", b"nclx", 2, 2, matrix, 128 * is_full)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "what"),
+    [
+        ((_pasp(2, 1),), (_pasp(1, 1),), "shape of its pixels"),
+        ((), (_pasp(2, 1),), "shape of its pixels"),
+        ((_pasp(16, 15),), (_pasp(64, 45),), "shape of its pixels"),
+        ((_colr(6),), (_colr(1),), "matrix or range of its colors"),
+        ((_colr(1),), (_colr(1, is_full=True),), "matrix or range of its colors"),
+        ((_pasp(16, 15),), (_pasp(12, 11),), None),
+        ((), (_pasp(1, 1),), None),
+        ((_pasp(0, 0),), (_pasp(1, 1),), None),
+        ((_colr(5),), (_colr(6),), None),
+        ((), (_colr(1),), None),
+        ((b"colrnclc" + bytes(5) + b"\1",), (_colr(1),), None),
+    ],
+)
+def test_entries_of_a_track_that_state_other_pixels_are_refused(first, other, what):
+    mp4 = _encoded("mp4", 18)
+    entry = _entry(mp4)
+    place = mp4.index(entry)
+    shift = len(_with_parts(entry, *first)) - len(entry)
+    stated = bytearray(mp4[:place] + _with_parts(entry, *first) + mp4[place + len(entry) :])
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"):
+        size = mp4.index(kind) - 4
+        struct.pack_into(">I", stated, size, shift + int.from_bytes(mp4[size : size + 4], "big"))
+    described = _with_entry(bytes(stated), _with_parts(entry, *other))
+    if what is None:
+        assert len(decode_frames(described, [0, 4])[0]) == 2
+        return
+    with pytest.raises(VideoDecodeError, match=f"the {what} changes, as its parts state it"):
+        decode_frames(described, [0])
+
+
 def test_frames_in_front_of_fragments_are_not_lost_to_an_edit_list_without_length():
     """It is as long as all of them, but FFmpeg takes it to hide what is in front."""
     output, options = io.BytesIO(), {"movflags": "frag_keyframe", "avoid_negative_ts": "make_non_negative"}
