@@ -29,6 +29,8 @@ MAX_TEXTS_BYTES = 512 << 20
 TEXTS = (".json", ".txt", ".jinja", ".model")
 # Of settings, as `MAX_JSON_MARKS` counts; transformers copies each several times. A million labels have two million.
 MAX_SETTINGS_MARKS = 4_000_000
+# Of lists and objects within each other, which transformers and this package follow by recursion.
+MOST_LEVELS = 64
 CONFIG = "config.json"
 HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 # Read once, by readers with limits of their own.
@@ -234,7 +236,7 @@ def read_settings(file: str | os.PathLike[str] | None) -> Mapping[str, Any]:
 
     Raises:
         CheckpointError: it holds something else than an object, or see `check_settings`; vocabularies may have more.
-        AnnotationError: it is not JSON, or a key stands twice in an object.
+        AnnotationError: it is not JSON, of more than `MOST_LEVELS` levels, or a key stands twice in an object.
         OSError: it cannot be read.
     """
     from .processing.text_files import read_json
@@ -242,7 +244,7 @@ def read_settings(file: str | os.PathLike[str] | None) -> Mapping[str, Any]:
     if file is not None and os.path.basename(file) not in VOCABULARIES:
         check_settings(file)
     # As transformers reads it.
-    content = {} if file is None else read_json(file, finite=False)
+    content = {} if file is None else read_json(file, max_depth=MOST_LEVELS, finite=False)
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{printable(os.fspath(file or ''))} holds a JSON {type(content).__name__}, not an object."

@@ -339,6 +339,18 @@ def test_a_configuration_that_is_none_or_missing_is_one_line(tmp_path, original,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "load",
+    [FrosterConfig.from_pretrained, FrosterForVideoClassification.from_pretrained, FrosterProcessor.from_pretrained],
+)
+def test_settings_nested_deeper_than_any_are_one_line(checkpoint, load):
+    stored = (checkpoint / "config.json").read_text().rstrip().removesuffix("}")
+    nested = '{"a": ' * 900 + "1" + "}" * 900
+    (checkpoint / "config.json").write_text(f'{stored}, "x": {nested}}}')
+    with pytest.raises(ValueError, match=r"config\.json is JSON of more than 64 levels\.$"):
+        load(checkpoint)
+
+
 def convert_plain_clip(folder: Path) -> None:
     convert_checkpoint(folder, folder.parent / "out", processor_from=SMALL_CLIP)
 
