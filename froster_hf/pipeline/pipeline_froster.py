@@ -128,6 +128,13 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         _check_sizes(model.config, processor.video_processor)
         _check_tokenizer(model.config, processor.tokenizer)
         self.processor = processor
+        if (video_processor := processor.video_processor).is_random and video_processor.seed is None:
+            logger.warning_once(
+                "The checkpoint's video processor draws random numbers, as for training (sampling "
+                f"{video_processor.sampling!r}, cropping {video_processor.cropping!r}): each time it reads a video, "
+                "but for a timeline, the scores are others. For the same ones, store a `sampling` of 'uniform' or "
+                "'dense' and the `cropping` 'center'."
+            )
         super().__init__(model=model, processor=processor, **kwargs)
         # The type of the weights as they were given.
         self.stored_dtype: torch.dtype = model.dtype

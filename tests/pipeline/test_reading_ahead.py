@@ -10,6 +10,7 @@ from PIL import Image
 import froster_hf  # noqa: F401
 from froster_hf.pipeline import pipeline_froster
 from froster_hf.pipeline.pipeline_froster import CallsUnderWay, ReadingThreads, VideoSequence, take_ahead
+from tests.fixtures.tiny import tiny_model, tiny_processor
 
 LABELS = ["riding a bike", "golf"]
 SECONDS = 30.0
@@ -172,6 +173,17 @@ def test_videos_of_which_random_frames_are_drawn_are_read_in_turn(classify, monk
     assert video_processor.is_random
     classify(clips(3), candidate_labels=LABELS)
     assert names == {threading.current_thread().name}
+
+
+@pytest.mark.parametrize(
+    ("options", "times"),
+    [({"sampling": "random_dense"}, 1), ({"cropping": "random"}, 1), ({"cropping": "random", "seed": 1}, 0), ({}, 0)],
+)
+def test_a_processor_that_draws_random_numbers_is_said(monkeypatch, options, times):
+    said = []
+    monkeypatch.setattr(pipeline_froster.logger, "warning_once", said.append)
+    pipeline_froster.ZeroShotVideoClassificationPipeline(tiny_model(), tiny_processor(**options))
+    assert sum("draws random numbers" in message for message in said) == times
 
 
 def test_one_data_set_is_not_read_by_two_threads_at_once():
