@@ -1,18 +1,17 @@
 """An exported folder onto the Hub, through huggingface_hub's own client."""
 
-import glob
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import CommitInfo, HfApi, ModelCardData
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCardData
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from ..checkpoint_files import CONFIG, VOCABULARIES, check_checkpoint_files, read_configuration
+from ..checkpoint_files import CONFIG, VOCABULARIES, check_checkpoint_files, read_configuration, shard_names
 from ..conversion.convert import read_report
 from ..foreign_code import refuse_foreign_code
 from ..modeling.configuration_froster import CALLERS_FIELDS, FrosterConfig
@@ -65,13 +64,14 @@ def push_folder(
         ValueError: the folder is not an export, or has files that are not its own (see `check_checkpoint_files`), or
             a link in the place of a folder; or it holds or names code that is not this version of the package's, or
             something else to load, such as kernels (see `check_processor_files`); or the metadata of its card, its
-            weights, its measurements or the report of its conversion cannot be read.
-        huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
+            weights, its measurements or the report of its conversion cannot be read; or a file vanishes meanwhile.
+        huggingface_hub.errors.HfHubHTTPError: the Hub refuses, also where somebody else commits meanwhile.
     """
     folder, api = Path(folder), api or HfApi()
     needed = ("config.json", CARD_FILE, "pipeline_froster.py")
-    if missing := [name for name in needed if not (folder / name).is_file()]:
-        raise ValueError(f"{folder} lacks {', '.join(missing)}: upload the folder that `froster export` writes.")
+    missing = [name for name in needed if not (folder / name).is_file()] or _missing_weights(folder)
+    if missing:
+        raise ValueError(f"{folder} lacks {listing(missing)}: upload the folder that `froster export` writes.")
     uploaded = sorted({path for pattern in UPLOADED for path in folder.glob(pattern)})
     # The client would follow links.
     for part in {path.parent for path in uploaded}:
@@ -94,22 +94,31 @@ def push_folder(
             stacklevel=2,
         )
     created = api.create_repo(repo_id, private=private, exist_ok=True)
-    # Of the root and its own folders alone: to the client, a `*` stands for folders as well.
+    added = {path.relative_to(folder).as_posix(): path for path in uploaded}
+    before = api.model_info(created.repo_id, revision=revision)
     former = [
-        name
-        for name in api.list_repo_files(created.repo_id, revision=revision)
-        if any(PurePosixPath("/", name).match(f"/{pattern}") for pattern in UPLOADED)
+        file.rfilename
+        for file in before.siblings or ()
+        if any(PurePosixPath("/", file.rfilename).match(f"/{pattern}") for pattern in UPLOADED)
     ]
-    return api.upload_folder(
-        repo_id=created.repo_id,
-        folder_path=folder,
+    return api.create_commit(
+        created.repo_id,
+        [
+            *(CommitOperationDelete(name) for name in former if name not in added),
+            *(CommitOperationAdd(name, path) for name, path in added.items()),
+        ],
+        commit_message=commit_message,
         revision=revision,
         create_pr=create_pr,
-        commit_message=commit_message,
-        allow_patterns=[glob.escape(path.relative_to(folder).as_posix()) for path in uploaded],
-        # The client keeps those that are added.
-        delete_patterns=list(map(glob.escape, former)),
+        # The Hub refuses it where somebody has committed meanwhile, whose files would be mixed with these.
+        parent_commit=before.sha,
     )
+
+
+def _missing_weights(folder: Path) -> list[str]:
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    names = set(shard_names(index).values()) if index.is_file() else {SAFE_WEIGHTS_NAME}
+    return sorted(printable(name) for name in names if not (folder / name).is_file())
 
 
 def _refuse_other_kernels(file: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi, ModelCard, ModelInfo
 
 from froster_hf.hub import export_checkpoint, push_folder
 from froster_hf.hub.export_folder import SENTENCE_TRANSFORMERS_FILES
@@ -105,16 +105,15 @@ class FakeApi(HfApi):
         self.calls["create_repo"] = options
         return RepoUrl(f"https://huggingface.co/{repo_id}")
 
-    def list_repo_files(self, repo_id, **options):
-        return []
+    def model_info(self, repo_id, **options):
+        return ModelInfo(id=repo_id, sha="before", siblings=[])
 
-    def upload_folder(self, **options):
-        self.calls["upload_folder"] = options
+    def create_commit(self, repo_id, operations, **options):
+        names = {operation.path_in_repo for operation in operations}
+        self.calls["create_commit"] = {"repo_id": repo_id, "names": names, **options}
 
 
 def test_files_that_training_leaves_behind_are_not_uploaded(checkpoint, tmp_path):
-    from huggingface_hub.utils import filter_repo_objects
-
     folder = export_checkpoint(checkpoint, tmp_path / "out").folder
     # It holds the access token in clear.
     secrets = {
@@ -143,13 +142,13 @@ def test_files_that_training_leaves_behind_are_not_uploaded(checkpoint, tmp_path
     api = FakeApi()
     with pytest.warns(UserWarning, match=r"a\.pt2 of .*towers are not uploaded: `torch.export.load` runs"):
         push_folder(folder, REPO, create_pr=True, revision="dev", api=api)
-    options = api.calls["upload_folder"]
+    options = api.calls["create_commit"]
     assert (options["repo_id"], options["create_pr"], options["revision"]) == (REPO, True, "dev")
+    # Of two uploads at once, the Hub refuses the later one.
+    assert options["parent_commit"] == "before"
     assert api.calls["create_repo"]["exist_ok"] is True
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    uploaded = set(filter_repo_objects(names, allow_patterns=options["allow_patterns"]))
-    left = set(names) - uploaded
-    assert left == secrets
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names - options["names"] == secrets
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "README.md", "towers/a.onnx", ".eval_results/a.yaml"])
@@ -305,7 +304,20 @@ def test_a_card_of_ones_own_is_uploaded(checkpoint, tmp_path, card):
     (folder / "README.md").write_text(card)
     api = FakeApi()
     push_folder(folder, REPO, api=api)
-    assert "README.md" in api.calls["upload_folder"]["allow_patterns"]
+    assert "README.md" in api.calls["create_commit"]["names"]
+
+
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_a_folder_without_all_of_its_weights_is_not_uploaded(checkpoint, tmp_path, is_sharded):
+    """The weights that the repository has would be deleted."""
+    folder = export_checkpoint(checkpoint, tmp_path / "out", max_shard_size="50KB" if is_sharded else "5GB").folder
+    weights = max(folder.glob("*.safetensors"))
+    assert weights.name.startswith("model-") == is_sharded
+    weights.unlink()
+    api = FakeApi()
+    with pytest.raises(ValueError, match=f"lacks {weights.name}: upload the folder that"):
+        push_folder(folder, REPO, api=api)
+    assert not api.calls
 
 
 def test_a_folder_that_is_no_export_is_refused_before_anything_is_made(checkpoint, tmp_path):
