@@ -166,7 +166,6 @@ class VideoIndex:
 
     def __init__(self, path: str, table: Any, settings: IndexSettings):
         self.path, self.table, self.settings = path, table, settings
-        self._metadata = self._read_metadata()
         # The model that was checked last, with what its embeddings depend on.
         self._checked: tuple[weakref.ref, Any] | None = None
 
@@ -174,10 +173,6 @@ class VideoIndex:
         """Segments."""
         with _lance_reading(self.path):
             return self.table.count_rows()
-
-    def _read_metadata(self) -> Mapping[bytes, bytes]:
-        with _lance_reading(self.path):
-            return self.table.schema.metadata or {}
 
     def states(self) -> dict[str, str]:
         """The videos of the index, each with the state of its file when it was read."""
@@ -274,6 +269,16 @@ class VideoIndex:
         own = torch.tensor(self.settings.probe, dtype=probe.dtype)
         return probe.shape == own.shape and float(probe @ own) >= LEAST_COSINE
 
+    def _open_again(self) -> None:
+        """Hold what another process may have written since to what is checked of an index."""
+        now = open_index(self.path)
+        if now.settings != self.settings:
+            raise SearchIndexError(
+                f"{printable(self.path)} has been made again since it was opened. Open it again, with the model that "
+                "it is of now."
+            )
+        self.table = now.table
+
     def nearest(self, query: torch.Tensor, *, top_k: int = 10) -> list[FoundSegment]:
         """The segments whose embeddings have the highest cosine with a query, best first.
 
@@ -284,10 +289,11 @@ class VideoIndex:
             top_k: how many.
 
         Raises:
-            SearchIndexError: the index is damaged.
+            SearchIndexError: the index is damaged, or has been made again with other settings.
             TypeError: `top_k` is not a whole number.
             ValueError: it is less than 1.
         """
+        self._open_again()
         # LanceDB counts to 2**32, and no index has more than its own.
         top_k = min(whole_number("top_k", top_k, least=1), max(len(self), 1))
         # A segment overlaps as many on each side as there are strides in a window, and the last one of its video; and
@@ -309,11 +315,6 @@ class VideoIndex:
             if version != self.version:
                 # The numbers of rows are those of one version, and another process has written one.
                 continue
-            if self._read_metadata() != self._metadata:
-                raise SearchIndexError(
-                    f"{printable(self.path)} has been made again since it was opened. Open it again, with the model "
-                    "that it is of now."
-                )
             if num_segments and not found:
                 # LanceDB passes over embeddings that are not numbers.
                 raise SearchIndexError(

@@ -486,8 +486,9 @@ def check_description(content: Mapping[str, Any], *, embeddings: int = MOST_EMBE
     if not isinstance(model, Mapping):
         raise _refused("its model is", model, listing(MODEL_TYPES))
     _check_model(model.get, model.get("type") or ("BPE" if "merges" in model else "Unigram"))
-    pairs = model.get("merges")
-    _check_number_of_pairs(len(pairs) if isinstance(pairs, list) else 0)
+    # Of another type, they are none to transformers.
+    pairs = merges if isinstance(merges := model.get("merges"), list) else []
+    _check_number_of_pairs(len(pairs))
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, list | Mapping):
         raise _refused("its vocabulary is", vocabulary, "a list or an object")
@@ -506,7 +507,7 @@ def check_description(content: Mapping[str, Any], *, embeddings: int = MOST_EMBE
         if not _is_token(token):
             raise _refused("an added token is", token, f"texts of 1 to {LONGEST_TOKEN} characters, with flags")
     # Where the library ignores them, a word is its token as a whole.
-    if isinstance(vocabulary, Mapping) and isinstance(pairs, list) and not model.get("ignore_merges"):
+    if isinstance(vocabulary, Mapping) and not model.get("ignore_merges"):
         words = vocabulary.keys() - {token["content"] for token in added}
         texts = (" ".join(map(str, pair)) if isinstance(pair, list) else str(pair) for pair in pairs)
         _check_made(words, texts, suffix=model.get("end_of_word_suffix") or "")

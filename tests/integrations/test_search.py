@@ -460,7 +460,7 @@ def test_of_many_segments_of_a_video_those_that_lie_apart_are_told_at_once():
     assert time.process_time() - start < 5
 
 
-def test_an_index_that_the_table_gets_while_it_is_open_hides_no_segment(writer):
+def test_an_index_that_the_table_gets_while_it_is_open_hides_no_segment(writer, monkeypatch):
     """LanceDB's own are approximate, and one that a stranger has made may say anything."""
     from lancedb.index import IvfPq
 
@@ -469,6 +469,10 @@ def test_an_index_that_the_table_gets_while_it_is_open_hides_no_segment(writer):
     writer.commit()
     index = open_index(writer.index.path)
     index.table.create_index("embedding", config=IvfPq(distance_type="dot", num_partitions=1, num_sub_vectors=2))
+    with pytest.raises(SearchIndexError, match="or indexes of its columns"):
+        index.nearest(embeds[123])
+    # Of one that it gets behind the look at its files, too.
+    monkeypatch.setattr(index, "_open_again", lambda: None)
     scores, places = (embeds @ embeds[123]).topk(10)
     found = index.nearest(embeds[123])
     assert [one.start_seconds / 8 for one in found] == places.tolist()

@@ -702,9 +702,11 @@ def test_a_vocabulary_whose_words_no_pairs_make_is_refused(tmp_path, change):
 def test_words_that_no_pairs_make_are_taken_where_they_are_found_as_a_whole():
     content = json.loads((SMALL_FROSTER / "tokenizer.json").read_text())
     words = [token for token in content["model"]["vocab"] if len(token.removesuffix("</w>")) > 1]
-    content["model"]["merges"] = []
-    with pytest.raises(TokenizerError, match="that none of its merges makes"):
-        check_description(content)
+    # Of another type, they are none to transformers.
+    for merges in (None, {}, "", []):
+        content["model"]["merges"] = merges
+        with pytest.raises(TokenizerError, match="that none of its merges makes"):
+            check_description(content)
     check_description(content | {"model": content["model"] | {"ignore_merges": True}})
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
     check_description(content | {"added_tokens": [{"id": 0, "content": word, **flags} for word in words]})
