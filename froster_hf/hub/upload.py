@@ -11,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from ..checkpoint_files import CONFIG, VOCABULARIES, check_checkpoint_files, read_configuration, shard_names
+from ..checkpoint_files import CONFIG, VOCABULARIES, check_checkpoint_files, read_configuration
 from ..conversion.convert import read_report
+from ..conversion.reading import weight_files
 from ..foreign_code import refuse_foreign_code
 from ..modeling.configuration_froster import CALLERS_FIELDS, FrosterConfig
 from ..printing import listing, one_line, printable
@@ -22,7 +23,7 @@ from ..quantization_files import refuse_other_quantizers
 from ..settings import MAX_CHARACTERS, read_yaml_file
 from ..weights_license import CARD_FILE, REPORT_FILE, card_metadata
 from ..whole_files import refuse_link
-from .export_folder import SENTENCE_TRANSFORMERS_FILES
+from .export_folder import SENTENCE_TRANSFORMERS_FILES, load_for_export
 from .serving import TOWERS_FILE
 
 # What an export writes. Training leaves other files behind, and `training_args.bin` may hold an access token.
@@ -64,15 +65,18 @@ def push_folder(
         ValueError: the folder is not an export, or has files that are not its own (see `check_checkpoint_files`), or
             a link in the place of a folder; or it holds or names code that is not this version of the package's, or
             something else to load, such as kernels (see `check_processor_files`); or the metadata of its card, its
-            weights, its measurements or the report of its conversion cannot be read; or a file vanishes meanwhile.
+            weights, its measurements or the report of its conversion cannot be read; or it does not load, or a file
+            vanishes meanwhile.
         huggingface_hub.errors.HfHubHTTPError: the Hub refuses, also where somebody else commits meanwhile.
     """
-    folder, api = Path(folder), api or HfApi()
-    needed = ("config.json", CARD_FILE, "pipeline_froster.py")
-    missing = [name for name in needed if not (folder / name).is_file()] or _missing_weights(folder)
+    # The client would read a `~` or `..` in it another way.
+    folder, api = Path(folder).resolve(), api or HfApi()
+    uploaded = sorted({path for pattern in UPLOADED for path in folder.glob(pattern)})
+    needed = (CONFIG, CARD_FILE, "pipeline_froster.py")
+    missing = [name for name in needed if folder / name not in uploaded]
+    missing = missing or [printable(name) for name in weight_files(folder)[0] if folder / name not in uploaded]
     if missing:
         raise ValueError(f"{folder} lacks {listing(missing)}: upload the folder that `froster export` writes.")
-    uploaded = sorted({path for pattern in UPLOADED for path in folder.glob(pattern)})
     # The client would follow links.
     for part in {path.parent for path in uploaded}:
         if part != folder:
@@ -87,6 +91,8 @@ def push_folder(
         _refuse_other_settings(folder / name)
     _refuse_bad_metadata(folder / CARD_FILE)
     _refuse_other_formats(folder, uploaded)
+    # What does not load would take the place of what does.
+    load_for_export(folder)
     if programs := sorted(path.name for path in folder.glob(PROGRAMS)):
         warnings.warn(
             f"{listing(programs)} of {printable(str(folder / 'towers'))} are not uploaded: `torch.export.load` runs "
@@ -113,12 +119,6 @@ def push_folder(
         # The Hub refuses it where somebody has committed meanwhile, whose files would be mixed with these.
         parent_commit=before.sha,
     )
-
-
-def _missing_weights(folder: Path) -> list[str]:
-    index = folder / SAFE_WEIGHTS_INDEX_NAME
-    names = set(shard_names(index).values()) if index.is_file() else {SAFE_WEIGHTS_NAME}
-    return sorted(printable(name) for name in names if not (folder / name).is_file())
 
 
 def _refuse_other_kernels(file: Path) -> None:

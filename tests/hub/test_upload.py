@@ -110,7 +110,8 @@ class FakeApi(HfApi):
 
     def create_commit(self, repo_id, operations, **options):
         names = {operation.path_in_repo for operation in operations}
-        self.calls["create_commit"] = {"repo_id": repo_id, "names": names, **options}
+        paths = {Path(operation.path_or_fileobj).parent for operation in operations}
+        self.calls["create_commit"] = {"repo_id": repo_id, "names": names, "paths": paths, **options}
 
 
 def test_files_that_training_leaves_behind_are_not_uploaded(checkpoint, tmp_path):
@@ -307,17 +308,55 @@ def test_a_card_of_ones_own_is_uploaded(checkpoint, tmp_path, card):
     assert "README.md" in api.calls["create_commit"]["names"]
 
 
-@pytest.mark.parametrize("is_sharded", [False, True])
-def test_a_folder_without_all_of_its_weights_is_not_uploaded(checkpoint, tmp_path, is_sharded):
-    """The weights that the repository has would be deleted."""
-    folder = export_checkpoint(checkpoint, tmp_path / "out", max_shard_size="50KB" if is_sharded else "5GB").folder
-    weights = max(folder.glob("*.safetensors"))
-    assert weights.name.startswith("model-") == is_sharded
-    weights.unlink()
+def without_a_shard(folder):
+    max(folder.glob("model-*.safetensors")).unlink()
+
+
+def with_an_index_of_one_shard(folder):
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    first = min(content["weight_map"].values())
+    content["weight_map"] = {name: file for name, file in content["weight_map"].items() if file == first}
+    index.write_text(json.dumps(content))
+
+
+def with_weights_of_another_name(folder):
+    index = folder / "model.safetensors.index.json"
+    first = min(folder.glob("model-*.safetensors"))
+    index.write_text(index.read_text().replace(first.name, "weights.safetensors"))
+    first.rename(folder / "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without_a_shard, "lacks model-.*: upload the folder that"),
+        (with_an_index_of_one_shard, "cannot be loaded: "),
+        (with_weights_of_another_name, "lacks weights.safetensors: upload the folder that"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "cannot be loaded: "),
+        (lambda folder: (folder / "processor_config.json").unlink(), "cannot be loaded: "),
+        (lambda folder: [path.unlink() for path in folder.glob("model*")], "holds no weights"),
+    ],
+)
+def test_a_folder_that_does_not_load_is_not_uploaded(checkpoint, tmp_path, spoil, message):
+    """What the repository has would be deleted."""
+    folder = export_checkpoint(checkpoint, tmp_path / "out", max_shard_size="50KB").folder
+    spoil(folder)
     api = FakeApi()
-    with pytest.raises(ValueError, match=f"lacks {weights.name}: upload the folder that"):
+    with pytest.raises(ValueError, match=message):
         push_folder(folder, REPO, api=api)
     assert not api.calls
+
+
+def test_the_folder_that_is_uploaded_is_the_one_that_was_checked(checkpoint, tmp_path, monkeypatch):
+    """The client takes `~` for the home folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = export_checkpoint(checkpoint, "~/export").folder
+    assert (tmp_path / "~" / "export").is_dir()
+    api = FakeApi()
+    push_folder(folder, REPO, api=api)
+    assert api.calls["create_commit"]["paths"] == {tmp_path / "~" / "export"}
 
 
 def test_a_folder_that_is_no_export_is_refused_before_anything_is_made(checkpoint, tmp_path):
