@@ -46,6 +46,7 @@ MOST_FRAGMENT_ID = 2**24
 MOST_FIELDS = 200_000
 # They are read as a whole, and have some kilobytes.
 MOST_BYTES = 2**26
+_FILE_NAME = re.compile(rb"[\w-]+\.lance")
 _FOOTER_BYTES = 16
 _DATA_FOOTER_BYTES = 40
 # Of a column or a buffer in the tables of a data file: its place and size.
@@ -53,7 +54,7 @@ _ENTRY_BYTES = 16
 # The fields of a manifest, of its fragments, of its columns, of the data files of fragments and of their deletions.
 COLUMN, FRAGMENT, VERSION = 1, 2, 3
 FRAGMENT_ID, DATA_FILE, DELETIONS, NUM_ROWS = 1, 2, 3, 4
-COLUMN_TYPE, FILE_NAME, NUM_DELETED = 5, 1, 4
+COLUMN_TYPE, FILE_NAME, FILE_SIZE, NUM_DELETED = 5, 1, 6, 4
 _FIXED_BYTES = {1: 8, 5: 4}
 
 
@@ -80,8 +81,10 @@ def refuse_other_places(folder: str, table: str) -> bool:
         raise ValueError(f"{CATALOGUE} may name other places for its table")
     # What a writer that was killed has left ends in another way, and is not opened.
     found = system.find(f"{path}/{table}.lance", detail=True)
+    folder_of_data = f"{path}/{table}.lance/data/"
+    sizes = {file.removeprefix(folder_of_data): entry["size"] for file, entry in found.items()}
     for name, content in _manifests(system, found):
-        _check_manifest(content, name)
+        _check_manifest(content, name, sizes)
     for file, entry in found.items():
         if file.endswith(".lance"):
             try:
@@ -150,7 +153,7 @@ def _manifest_fields(content: bytes, name: str) -> Iterator[tuple[int, int | byt
     yield from _fields(content, start, end, name)
 
 
-def _check_manifest(content: bytes, name: str) -> None:
+def _check_manifest(content: bytes, name: str, sizes: Mapping[str, int]) -> None:
     ids: set[int] = set()
     num_columns = 0
     for count, (field, value) in enumerate(_manifest_fields(content, name)):
@@ -164,7 +167,7 @@ def _check_manifest(content: bytes, name: str) -> None:
         if field in FLAGS and (not isinstance(value, int) or value & ~KNOWN_FLAGS):
             raise ValueError(f"{name} asks for more than an index does of whoever reads it (field {field})")
         if field == FRAGMENT:
-            fragment_id = _check_fragment(value, name)
+            fragment_id = _check_fragment(value, name, sizes)
             if fragment_id in ids:
                 raise ValueError(f"{name} has two fragments of the number {fragment_id}")
             ids.add(fragment_id)
@@ -180,8 +183,14 @@ def _check_column(column: int | bytes, name: str) -> None:
             raise ValueError(f"{name} has a column of another type than those of an index")
 
 
-def _check_fragment(fragment: int | bytes, name: str) -> int:
-    """Its number; a number that is left out is 0."""
+def _check_fragment(fragment: int | bytes, name: str, sizes: Mapping[str, int]) -> int:
+    """Its number; a number that is left out is 0.
+
+    Args:
+        fragment: message of a manifest.
+        name: of the manifest.
+        sizes: of the data files that are there, by their names.
+    """
     numbers = {FRAGMENT_ID: 0, NUM_ROWS: 0}
     num_deleted = 0
     for field, value in _message(fragment, name):
@@ -192,12 +201,20 @@ def _check_fragment(fragment: int | bytes, name: str) -> int:
                 raise ValueError(f"{name} has a fragment with a number that none has (field {field})")
             numbers[field] = value
         elif field == DATA_FILE:
-            for part, text in _message(value, name):
+            known, stated = 0, [0]
+            for part, content in _message(value, name):
                 if part not in KNOWN_FILE_FIELDS:
                     raise ValueError(f"{name} has a data file with more than those of an index (field {part})")
-                # Another name could lead to a file that is not looked at.
-                if part == FILE_NAME and not (isinstance(text, bytes) and re.fullmatch(rb"[\w-]+\.lance", text)):
-                    raise ValueError(f"{name} has a fragment with a data file of another name than LanceDB gives")
+                if part == FILE_NAME:
+                    # Another name could lead to a file that is not looked at.
+                    if not (isinstance(content, bytes) and _FILE_NAME.fullmatch(content)):
+                        raise ValueError(f"{name} has a fragment with a data file of another name than LanceDB gives")
+                    known = sizes.get(content.decode(), 0)
+                if part == FILE_SIZE and isinstance(content, int):
+                    stated.append(content)
+            # LanceDB looks there for the footer, which would not be the file's own.
+            if any(0 < size < known for size in stated):
+                raise ValueError(f"{name} states another size of a data file than its {known} bytes")
         elif field == DELETIONS:
             found = [number for part, number in _message(value, name) if part == NUM_DELETED]
             num_deleted = max([num_deleted, *(number for number in found if isinstance(number, int))])

@@ -797,6 +797,18 @@ def test_a_data_file_that_says_it_has_more_than_it_has_is_refused_by_name(
         open_index(in_store(tmp_path / "index") if is_stored else tmp_path / "index")
 
 
+def test_a_data_file_that_ends_elsewhere_than_its_manifest_says_is_refused(index_of_one, classify, tmp_path):
+    """LanceDB reads the end that the manifest states, which can be another one than the file's."""
+    index = shutil.copytree(index_of_one, tmp_path / "index")
+    (data,) = (index / "segments.lance" / "data").iterdir()
+    content = data.read_bytes()
+    data.write_bytes(content + content[-40:])
+    with pytest.raises(
+        SearchIndexError, match=f"states another size of a data file than its {len(content) + 40} bytes"
+    ):
+        search_videos(index, "a red star", classify=classify)
+
+
 def test_a_catalogue_beside_a_table_is_refused(index_of_one, tmp_path):
     shutil.copytree(index_of_one, tmp_path / "index")
     shutil.copytree(index_of_one / "segments.lance", tmp_path / "index/__manifest")
