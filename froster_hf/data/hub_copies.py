@@ -127,16 +127,17 @@ def _refuse_other_copy(folder: Path, repo_id: str) -> None:
 
 
 def _unpack(archive: Path, target: Path) -> None:
-    """Unpack an archive into a folder of its own, once; nothing of it is written outside of that.
+    """Unpack an archive into a folder of its own, once, and again where a newer one was fetched; nothing of it is
+    written outside of that.
 
     Links, and whatever else is neither a plain file nor a folder, are left out.
 
     Raises:
         ValueError: it is damaged, a name in it leads out, or it would become larger than archives of videos do.
     """
-    if target.exists():
+    if target.exists() and not (archive.exists() and archive.stat().st_mtime_ns > target.stat().st_mtime_ns):
         return
-    with new_folder(target) as folder:
+    with new_folder(target, replace=True) as folder:
         try:
             with full_disk_named(target):
                 (_unpack_zip if archive.name.endswith(".zip") else _unpack_tar)(archive, folder)

@@ -53,6 +53,23 @@ def test_tar_archives_are_unpacked_once(tmp_path, name, mode):
     _unpack(archive, tmp_path / "out")
 
 
+def test_an_archive_that_was_fetched_again_is_unpacked_again(tmp_path):
+    archive = write_zip(tmp_path / "v.zip", **{"1.avi": b"old", "2.avi": b"old"})
+    _unpack(archive, tmp_path / "out")
+    write_zip(archive, **{"1.avi": b"new", "3.avi": b"new"})
+    later = (tmp_path / "out").stat().st_mtime + 1
+    os.utime(archive, (later, later))
+    _unpack(archive, tmp_path / "out")
+    assert files_of(tmp_path / "out") == {"1.avi", "3.avi"}
+    assert (tmp_path / "out" / "1.avi").read_bytes() == b"new"
+    # One that is damaged leaves what was there.
+    archive.write_bytes(b"damaged")
+    os.utime(archive, (later + 9, later + 9))
+    with pytest.raises(ValueError, match="cannot be unpacked"):
+        _unpack(archive, tmp_path / "out")
+    assert files_of(tmp_path / "out") == {"1.avi", "3.avi"}
+
+
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("end", ["a record of zeros", "two blocks of zeros", "one block of zeros", "an empty archive"])
 def test_tar_archives_of_any_writer_end_with_zeros(tmp_path, format, end):
