@@ -71,28 +71,7 @@ def push_folder(
     """
     # The client would read a `~` or `..` in it another way.
     folder, api = Path(folder).resolve(), api or HfApi()
-    uploaded = sorted({path for pattern in UPLOADED for path in folder.glob(pattern)})
-    needed = (CONFIG, CARD_FILE, "pipeline_froster.py")
-    missing = [name for name in needed if folder / name not in uploaded]
-    missing = missing or [printable(name) for name in weight_files(folder)[0] if folder / name not in uploaded]
-    if missing:
-        raise ValueError(f"{folder} lacks {listing(missing)}: upload the folder that `froster export` writes.")
-    # The client would follow links.
-    for part in {path.parent for path in uploaded}:
-        if part != folder:
-            refuse_link(part)
-        check_checkpoint_files(part)
-    # Of vocabularies, transformers reads nothing that would name code, and towers are read by other programs.
-    read = [path for path in uploaded if path.parent == folder and path.suffix in (".py", ".json")]
-    refuse_foreign_code(folder, [path for path in read if path.name not in VOCABULARIES])
-    check_processor_files(folder)
-    _refuse_other_kernels(folder / CONFIG)
-    for name in SENTENCE_TRANSFORMERS_FILES:
-        _refuse_other_settings(folder / name)
-    _refuse_bad_metadata(folder / CARD_FILE)
-    _refuse_other_formats(folder, uploaded)
-    # What does not load would take the place of what does.
-    load_for_export(folder)
+    uploaded = _sound_files(folder)
     if programs := sorted(path.name for path in folder.glob(PROGRAMS)):
         warnings.warn(
             f"{listing(programs)} of {printable(str(folder / 'towers'))} are not uploaded: `torch.export.load` runs "
@@ -119,6 +98,37 @@ def push_folder(
         # The Hub refuses it where somebody has committed meanwhile, whose files would be mixed with these.
         parent_commit=before.sha,
     )
+
+
+def _sound_files(folder: Path) -> list[Path]:
+    """The files of an export that are uploaded.
+
+    Raises:
+        ValueError: see `push_folder`.
+    """
+    uploaded = sorted({path for pattern in UPLOADED for path in folder.glob(pattern)})
+    needed = (CONFIG, CARD_FILE, "pipeline_froster.py")
+    missing = [name for name in needed if folder / name not in uploaded]
+    missing = missing or [printable(name) for name in weight_files(folder)[0] if folder / name not in uploaded]
+    if missing:
+        raise ValueError(f"{folder} lacks {listing(missing)}: upload the folder that `froster export` writes.")
+    # The client would follow links.
+    for part in {path.parent for path in uploaded}:
+        if part != folder:
+            refuse_link(part)
+        check_checkpoint_files(part)
+    # Of vocabularies, transformers reads nothing that would name code, and towers are read by other programs.
+    read = [path for path in uploaded if path.parent == folder and path.suffix in (".py", ".json")]
+    refuse_foreign_code(folder, [path for path in read if path.name not in VOCABULARIES])
+    check_processor_files(folder)
+    _refuse_other_kernels(folder / CONFIG)
+    for name in SENTENCE_TRANSFORMERS_FILES:
+        _refuse_other_settings(folder / name)
+    _refuse_bad_metadata(folder / CARD_FILE)
+    _refuse_other_formats(folder, uploaded)
+    # What does not load would take the place of what does.
+    load_for_export(folder)
+    return uploaded
 
 
 def _refuse_other_kernels(file: Path) -> None:

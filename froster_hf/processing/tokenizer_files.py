@@ -315,8 +315,7 @@ def check_readers(name: str | os.PathLike[str], **kwargs: Any) -> None:
     from transformers import AutoVideoProcessor
 
     find = finder(name, kwargs)
-    _check_classes(find)
-    settings = {file: read_settings(find(file)) for file in PROCESSOR_FILES}
+    settings = _check_classes(find)
     if any(stated.get("processor_class") not in (None, "FrosterProcessor") for stated in settings.values()):
         with contextlib.suppress(OSError):  # where there is none
             check_tokenizer_files(name, **kwargs)
@@ -329,11 +328,12 @@ def check_readers(name: str | os.PathLike[str], **kwargs: Any) -> None:
             ) from error
 
 
-def _check_classes(find: Callable[[str], str | None]) -> None:
+def _check_classes(find: Callable[[str], str | None]) -> dict[str, Mapping[str, Any]]:
+    """The settings of each of `PROCESSOR_FILES`, which name nothing else to load than the backbones do."""
     if (audio := find("audio_tokenizer_config.json")) is not None:
         raise _refused("it has a tokenizer of sounds,", audio, "none", part="processor")
-    for file in PROCESSOR_FILES:
-        settings = read_settings(find(file))
+    found = {file: read_settings(find(file)) for file in PROCESSOR_FILES}
+    for file, settings in found.items():
         if (stated := settings.get("audio_tokenizer")) is not None:
             raise _refused(f"{file} has the audio_tokenizer", stated, "none", part="processor")
         stated = settings.get("processor_class")
@@ -347,6 +347,7 @@ def _check_classes(find: Callable[[str], str | None]) -> None:
             for section in (settings, *(value for value in settings.values() if isinstance(value, Mapping))):
                 if (stated := section.get(field)) is not None and not _is_class(stated, allowed):
                     raise _refused(f"{file} has the {field}", stated, listing(allowed), part=shown)
+    return found
 
 
 def _is_class(stated: Any, allowed: Collection[str]) -> bool:

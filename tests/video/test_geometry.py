@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -112,6 +113,16 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path, backend, name, aspec
     assert [read_index(frame.numpy()) for frame in frames] == [3, 12]
 
 
+def followed_by(second: Path, packets: list[av.Packet]) -> list[av.Packet]:
+    """A video's packets, and those of a second one behind them."""
+    with av.open(str(second)) as container:
+        following = [packet for packet in container.demux(video=0) if packet.size]
+    length = packets[-1].dts + packets[-1].dts - packets[-2].dts - following[0].dts
+    for packet in following:
+        packet.pts, packet.dts = packet.pts + length, packet.dts + length
+    return [*packets, *following]
+
+
 @pytest.mark.parametrize(
     ("other", "changes"), [(Fraction(64, 45), True), (Fraction(16, 15), False), (Fraction(12, 11), False)]
 )
@@ -125,15 +136,7 @@ def test_pixels_whose_shape_changes_are_an_error(tmp_path, other, changes):
         parts.append(render_video(tmp_path / f"{number}.mpg", kind, num_frames=6))
     first, second = parts
 
-    def joined(packets: list[av.Packet]) -> list[av.Packet]:
-        with av.open(str(second)) as container:
-            following = [packet for packet in container.demux(video=0) if packet.size]
-        length = packets[-1].dts + packets[-1].dts - packets[-2].dts - following[0].dts
-        for packet in following:
-            packet.pts, packet.dts = packet.pts + length, packet.dts + length
-        return [*packets, *following]
-
-    path = with_packets(first, tmp_path / "both.ts", joined)
+    path = with_packets(first, tmp_path / "both.ts", partial(followed_by, second))
     if changes:
         with pytest.raises(VideoDecodeError, match=r"shape of its pixels changes from 16/15 to 64/45 near frame \d"):
             decode_frames(path, [0])
@@ -150,15 +153,7 @@ def test_a_shape_that_changes_within_a_stream_is_an_error_where_mp4_states_none(
         encoded.append(render_video(tmp_path / f"{aspect}.mp4", kind, num_frames=6))
     first, second = encoded
 
-    def joined(packets: list[av.Packet]) -> list[av.Packet]:
-        with av.open(str(second)) as container:
-            following = [packet for packet in container.demux(video=0) if packet.size]
-        length = packets[-1].dts + packets[-1].dts - packets[-2].dts - following[0].dts
-        for packet in following:
-            packet.pts, packet.dts = packet.pts + length, packet.dts + length
-        return [*packets, *following]
-
-    path = with_packets(first, tmp_path / "both.mp4", joined)
+    path = with_packets(first, tmp_path / "both.mp4", partial(followed_by, second))
     data = path.read_bytes()
     # Players go by the stream where the container says nothing.
     path.write_bytes(data if states else data.replace(b"pasp", b"free"))

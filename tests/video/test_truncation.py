@@ -72,17 +72,21 @@ def test_fragments_whose_times_do_not_follow_each_other_are_refused(video_file, 
         decode_frames(bytes(data), [0])
 
 
+def _write_frames(file, stream, number: int) -> None:
+    stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+    for index in range(number):
+        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * index, np.uint8))
+        frame.pts = index
+        file.mux(stream.encode(frame))
+    file.mux(stream.encode(None))
+
+
 def _encoded(container: str, quality: int, codec: str = "libx264", flags: str = "") -> bytes:
     output, options = io.BytesIO(), {"movflags": flags} if flags else {}
     with av.open(output, "w", format=container, container_options=options) as file:
         settings = {"profile": "baseline", "crf": str(quality)} if codec == "libx264" else {}
         stream = file.add_stream(codec, rate=25, options=settings)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for index in range(5):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * index, np.uint8))
-            frame.pts = index
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode(None))
+        _write_frames(file, stream, 5)
     return output.getvalue()
 
 
@@ -209,12 +213,7 @@ def test_frames_in_front_of_fragments_are_not_lost_to_an_edit_list_without_lengt
     output, options = io.BytesIO(), {"movflags": "frag_keyframe", "avoid_negative_ts": "make_non_negative"}
     with av.open(output, "w", format="mp4", container_options=options) as file:
         stream = file.add_stream("libx264", rate=25, options={"g": "5", "bf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for index in range(10):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * index, np.uint8))
-            frame.pts = index
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode(None))
+        _write_frames(file, stream, 10)
     with pytest.raises(VideoDecodeError, match="or an edit list hides what is in front of them"):
         decode_frames(output.getvalue(), [0])
 
