@@ -52,8 +52,9 @@ _OTHER_PICTURES = frozenset(
     ]
 )
 
-# Of a TIFF file: bits of each channel, their number, whether they lie together or apart, and the palette's colors.
-_BITS, _SAMPLES, _PLANES, _COLOR_MAP = 258, 277, 284, 320
+# Of a TIFF file: bits of each channel, what they mean (0: inverted), their order in a byte, the number of channels,
+# whether these lie together or apart, and the palette's colors.
+_BITS, _MEANING, _BIT_ORDER, _SAMPLES, _PLANES, _COLOR_MAP = 258, 262, 266, 277, 284, 320
 
 # MPO files, read as JPEG, are JPEG files with further pictures behind the first.
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
@@ -169,9 +170,10 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
             image.palette = importlib.import_module("PIL.ImagePalette").raw("RGB;L", colors)
         if _has_other_strips(image):
             raise UnreadableVideoError("it is damaged: it names more or fewer strips or tiles than its size needs")
-        if _has_wide_planes(image):
+        if _has_other_planes(image):
             raise UnreadableVideoError(
-                "its colors have more than 8 bits and lie in planes that are not compressed: store them together"
+                "its colors lie in planes that are not compressed, and have more or fewer than 8 bits, or inverted or "
+                "reversed ones: store them together"
             )
         if image.mode[0] in "IF":
             # Pillow cuts such numbers off at 0 and 255: most of the picture would be black or white.
@@ -195,8 +197,10 @@ def _has_other_strips(image: Any) -> bool:
     return covered != image.width * image.height * num_planes
 
 
-def _has_wide_planes(image: Any) -> bool:
-    """Whether it is a TIFF file whose planes Pillow itself reads, not libtiff: always as of 8 bits."""
-    if image.format != "TIFF" or image.tile[0][0] != "raw":
+def _has_other_planes(image: Any) -> bool:
+    """Whether it is a TIFF file whose planes Pillow itself reads, not libtiff: always as plain ones of 8 bits, also
+    where there is one."""
+    if image.format != "TIFF" or image.tile[0][0] != "raw" or image.tag_v2.get(_PLANES) != 2:
         return False
-    return image.tag_v2.get(_PLANES) == 2 and max(image.tag_v2.get(_BITS, (1,))) > 8
+    is_plain = image.tag_v2.get(_MEANING) != 0 and image.tag_v2.get(_BIT_ORDER, 1) == 1
+    return not is_plain or set(image.tag_v2.get(_BITS, (1,))) != {8}

@@ -101,22 +101,30 @@ def test_the_colors_of_a_palette_may_be_stored_in_8_bits(depth):
     assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), shown)
 
 
-@pytest.mark.parametrize("bits", [8, 16])
-def test_planes_of_more_than_8_bits_that_are_not_compressed_are_refused(bits):
-    """Pillow takes them for planes of 8 bits: a picture, but another one."""
-    shown = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-    planes = shown.transpose(2, 0, 1).astype(f"<u{bits // 8}") * (257 if bits == 16 else 1)
-    places = [8 + index * planes[0].nbytes for index in range(3)]
-    behind = 8 + planes.nbytes
-    tags = [(256, 4, 1, 32), (257, 4, 1, 24), (258, 3, 3, behind), (259, 3, 1, 1), (262, 3, 1, 2)]
-    tags += [(273, 4, 3, behind + 6), (277, 3, 1, 3), (278, 4, 1, 24), (279, 4, 3, behind + 18), (284, 3, 1, 2)]
-    data = struct.pack("<2sHI", b"II", 42, behind + 30) + planes.tobytes()
-    data += struct.pack("<3H3I3I", *[bits] * 3, *places, *[planes[0].nbytes] * 3)
-    data += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
-    if bits == 8:
-        assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), shown)
+@pytest.mark.parametrize(
+    ("bits", "meaning", "bit_order"), [(8, 2, 1), (16, 2, 1), (8, 2, 2), (8, 1, 1), (8, 0, 1), (1, 1, 1), (4, 1, 1)]
+)
+def test_planes_that_are_not_compressed_are_plain_ones_of_8_bits_or_refused(bits, meaning, bit_order):
+    """Pillow takes all for plain planes of 8 bits, also where there is but one: a picture, but another one."""
+    shown = np.random.default_rng(0).integers(0, 256, (24, 32, 3 if meaning == 2 else 1), dtype=np.uint8)
+    planes = shown.transpose(2, 0, 1).astype("<u2" if bits == 16 else "u1") * (257 if bits == 16 else 1)
+    count, behind = len(planes), 8 + planes.nbytes
+    kinds = {258: 3, 259: 3, 262: 3, 266: 3, 277: 3, 284: 3}
+    values = {256: [32], 257: [24], 258: [bits] * count, 259: [1], 262: [meaning], 266: [bit_order]}
+    values |= {273: [8 + index * planes[0].nbytes for index in range(count)], 277: [count], 278: [24]}
+    values |= {279: [24 * 32 * bits // 8] * count, 284: [2]}
+    table, further = struct.pack("<H", len(values)), b""
+    place = behind + 2 + 12 * len(values) + 4
+    for tag, numbers in values.items():
+        stored = struct.pack(f"<{count if len(numbers) > 1 else 1}{'H' if tag in kinds else 'I'}", *numbers)
+        table += struct.pack("<HHI", tag, kinds.get(tag, 4), len(numbers))
+        table += stored.ljust(4, b"\0") if len(stored) <= 4 else struct.pack("<I", place + len(further))
+        further += stored if len(stored) > 4 else b""
+    data = struct.pack("<2sHI", b"II", 42, behind) + planes.tobytes() + table + bytes(4) + further
+    if bits == 8 and meaning and bit_order == 1:
+        assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), shown.repeat(3 // count, 2))
         return
-    with pytest.raises(VideoDecodeError, match="have more than 8 bits and lie in planes that are not compressed"):
+    with pytest.raises(VideoDecodeError, match="lie in planes that are not compressed, and have more or fewer"):
         decode_image_files({0: data})
 
 
