@@ -34,6 +34,10 @@ UPLOADED = [
 ]
 # `torch.export.load` runs what such a file holds, and nothing tells a stranger's from one's own.
 PROGRAMS = "towers/*.pt2"
+# Too large to be held from the check to the commit: the client reads them as it sends them.
+LARGE = (".safetensors", ".onnx", ".data")
+# In a repository, it has transformers load what it names in place of the model beside it.
+ADAPTER = "adapter_config.json"
 
 
 def push_folder(
@@ -50,7 +54,8 @@ def push_folder(
 
     So do towers as programs of torch.export, with a warning: they are code, and would be published unseen. What an
     export before this one has uploaded and this one lacks, such as weights that are read before its shards, is deleted
-    in the same commit; the repository's other files stay.
+    in the same commit, and so is the configuration of an adapter, which would answer in the model's place; the
+    repository's other files stay.
 
     Args:
         folder: folder of the export.
@@ -66,12 +71,17 @@ def push_folder(
             a link in the place of a folder; or it holds or names code that is not this version of the package's, or
             something else to load, such as kernels (see `check_processor_files`); or the metadata of its card, its
             weights, its measurements or the report of its conversion cannot be read; or it does not load, or a file
-            vanishes meanwhile.
+            changes or vanishes meanwhile.
         huggingface_hub.errors.HfHubHTTPError: the Hub refuses, also where somebody else commits meanwhile.
     """
     # The client would read a `~` or `..` in it another way.
     folder, api = Path(folder).resolve(), api or HfApi()
-    uploaded = _sound_files(folder)
+    uploaded = sorted({path for pattern in UPLOADED for path in folder.glob(pattern)})
+    checked = {path: _state(path) for path in uploaded}
+    _refuse_unsound(folder, uploaded)
+    _refuse_changed(checked)  # what has become a pipe would be waited for
+    added = {path: path if path.suffix in LARGE else path.read_bytes() for path in uploaded}
+    _refuse_changed(checked)
     if programs := sorted(path.name for path in folder.glob(PROGRAMS)):
         warnings.warn(
             f"{listing(programs)} of {printable(str(folder / 'towers'))} are not uploaded: `torch.export.load` runs "
@@ -79,18 +89,20 @@ def push_folder(
             stacklevel=2,
         )
     created = api.create_repo(repo_id, private=private, exist_ok=True)
-    added = {path.relative_to(folder).as_posix(): path for path in uploaded}
+    names = {path.relative_to(folder).as_posix(): content for path, content in added.items()}
     before = api.model_info(created.repo_id, revision=revision)
     former = [
         file.rfilename
         for file in before.siblings or ()
-        if any(PurePosixPath("/", file.rfilename).match(f"/{pattern}") for pattern in UPLOADED)
+        if any(PurePosixPath("/", file.rfilename).match(f"/{pattern}") for pattern in (*UPLOADED, ADAPTER))
     ]
-    return api.create_commit(
+    read_later = {path: state for path, state in checked.items() if added[path] is path}
+    _refuse_changed(read_later)
+    commit = api.create_commit(
         created.repo_id,
         [
-            *(CommitOperationDelete(name) for name in former if name not in added),
-            *(CommitOperationAdd(name, path) for name, path in added.items()),
+            *(CommitOperationDelete(name) for name in former if name not in names),
+            *(CommitOperationAdd(name, content) for name, content in names.items()),
         ],
         commit_message=commit_message,
         revision=revision,
@@ -98,15 +110,42 @@ def push_folder(
         # The Hub refuses it where somebody has committed meanwhile, whose files would be mixed with these.
         parent_commit=before.sha,
     )
+    _refuse_changed(read_later)
+    return commit
 
 
-def _sound_files(folder: Path) -> list[Path]:
-    """The files of an export that are uploaded.
+def _state(path: Path) -> tuple[int, ...]:
+    """What differs once a file, or what a link leads to, is another or is written to; nothing of one that is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _refuse_changed(checked: Mapping[Path, tuple[int, ...]]) -> None:
+    """Raise where files are not as they were before they were checked.
+
+    Raises:
+        ValueError: names them.
+    """
+    if changed := [str(path) for path, state in checked.items() if _state(path) != state]:
+        raise ValueError(
+            f"{listing(changed, limit=5)} changed since the check of the folder, and may have been uploaded as that. "
+            "Upload the folder again when nothing else writes to it."
+        )
+
+
+def _refuse_unsound(folder: Path, uploaded: Sequence[Path]) -> None:
+    """Refuse a folder that is not an export as a whole.
+
+    Args:
+        folder: resolved.
+        uploaded: the files in it that an export writes.
 
     Raises:
         ValueError: see `push_folder`.
     """
-    uploaded = sorted({path for pattern in UPLOADED for path in folder.glob(pattern)})
     needed = (CONFIG, CARD_FILE, "pipeline_froster.py")
     missing = [name for name in needed if folder / name not in uploaded]
     missing = missing or [printable(name) for name in weight_files(folder)[0] if folder / name not in uploaded]
@@ -128,7 +167,6 @@ def _sound_files(folder: Path) -> list[Path]:
     _refuse_other_formats(folder, uploaded)
     # What does not load would take the place of what does.
     load_for_export(folder)
-    return uploaded
 
 
 def _refuse_other_kernels(file: Path) -> None:

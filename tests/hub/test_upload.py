@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, ModelCard, ModelInfo
 
-from froster_hf.hub import export_checkpoint, push_folder
+from froster_hf.hub import export_checkpoint, push_folder, upload
 from froster_hf.hub.export_folder import SENTENCE_TRANSFORMERS_FILES
 from froster_hf.printing import printable
 from froster_hf.weights_license import MAX_BYTES
@@ -56,7 +56,15 @@ def test_an_upload_leaves_nothing_of_the_export_before_it_and_all_that_somebody_
     folder = export_checkpoint(checkpoint, tmp_path / "out", license="mit", max_shard_size="100KB").folder
     former = ("model.safetensors", "model-00001-of-00099.safetensors", "old_froster.py", "preprocessor_config.json")
     former += ("towers/towers.json", "towers/video_tower.onnx", ".eval_results/a--b.yaml", "spiece.model")
-    added = {"LICENSE", "towers/mine.pt2", "examples/my_froster.py", "model-a/b-of-c.safetensors", ".gitattributes"}
+    former += ("adapter_config.json",)
+    added = {
+        "LICENSE",
+        "adapter_model.safetensors",
+        "towers/mine.pt2",
+        "examples/my_froster.py",
+        "model-a/b-of-c.safetensors",
+        ".gitattributes",
+    }
     hub.files = dict.fromkeys((*former, *added, "README.md", "config.json"), b"former")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     push_folder(folder, REPO, api=HfApi(endpoint=hub.endpoint, token="hf_not_a_token"))
@@ -110,8 +118,11 @@ class FakeApi(HfApi):
 
     def create_commit(self, repo_id, operations, **options):
         names = {operation.path_in_repo for operation in operations}
-        paths = {Path(operation.path_or_fileobj).parent for operation in operations}
-        self.calls["create_commit"] = {"repo_id": repo_id, "names": names, "paths": paths, **options}
+        contents = {}
+        for operation in operations:
+            with operation.as_file() as file:
+                contents[operation.path_in_repo] = file.read()
+        self.calls["create_commit"] = {"repo_id": repo_id, "names": names, "contents": contents, **options}
 
 
 def test_files_that_training_leaves_behind_are_not_uploaded(checkpoint, tmp_path):
@@ -356,7 +367,52 @@ def test_the_folder_that_is_uploaded_is_the_one_that_was_checked(checkpoint, tmp
     assert (tmp_path / "~" / "export").is_dir()
     api = FakeApi()
     push_folder(folder, REPO, api=api)
-    assert api.calls["create_commit"]["paths"] == {tmp_path / "~" / "export"}
+    stored = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert api.calls["create_commit"]["contents"] == stored
+
+
+def replaced_by_a_link(path):
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+
+
+@pytest.mark.parametrize(
+    ("moment", "change"),
+    [
+        ("load_for_export", Path.unlink),
+        ("create_repo", replaced_by_a_link),
+        ("create_commit", lambda path: path.write_bytes(path.read_bytes())),
+    ],
+)
+def test_what_changes_after_the_check_is_not_uploaded_as_if_it_were_checked(
+    checkpoint, tmp_path, monkeypatch, moment, change
+):
+    """Files that may name code are held from the check to the commit; weights are read as they are sent."""
+    folder = export_checkpoint(checkpoint, tmp_path / "out").folder
+    stored = {path.name: path.read_bytes() for path in folder.iterdir()}
+    api = FakeApi()
+    place = "froster_hf.hub.upload.load_for_export" if moment == "load_for_export" else f"{__name__}.FakeApi.{moment}"
+    before = getattr(upload, moment) if moment == "load_for_export" else getattr(FakeApi, moment)
+
+    def meanwhile(*args, **options):
+        done = before(*args, **options)
+        change(folder / name)
+        return done
+
+    monkeypatch.setattr(place, meanwhile)
+    name = "model.safetensors"
+    with pytest.raises(ValueError, match=r"model\.safetensors changed since the check of the folder"):
+        push_folder(folder, REPO, api=api)
+    assert ("create_commit" in api.calls) is (moment == "create_commit")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).write_bytes(stored[name])
+    name = "config.json"
+    if moment == "load_for_export":
+        with pytest.raises(ValueError, match=r"config\.json changed since the check of the folder"):
+            push_folder(folder, REPO, api=api)
+    else:
+        push_folder(folder, REPO, api=api)
+        assert api.calls["create_commit"]["contents"] == stored
 
 
 def test_a_folder_that_is_no_export_is_refused_before_anything_is_made(checkpoint, tmp_path):
