@@ -22,7 +22,16 @@ from .prompts_froster import (
     index_of,
     read_label_list,
 )
-from .text_files import LINE_END, AnnotationError, count_line_ends, parse_json, read_text, shown_path
+from .text_files import (
+    LINE_END,
+    AnnotationError,
+    count_line_ends,
+    csv_cells,
+    parse_json,
+    read_text,
+    shown_path,
+    shown_place,
+)
 
 MAX_LABEL_FILE_BYTES = 16 * 2**20
 # {label: one sentence}, written for this package and under its license.
@@ -48,6 +57,8 @@ _HEADERS = {
 # With line breaks, which a cell in quotes may hold: at one that did not match, every way to divide it would be tried.
 _NUMBERED = re.compile(r"\s*[(\[#]?([0-9]{1,9})[\s,;:.)\]|_/=-]+(\S.*)", re.DOTALL)
 _NUMBER_BEHIND = re.compile(r"(.*[^\s,;:=(\[#|_/-])[\s,;:=(\[#|_/-]+([0-9]{1,9})[\s)\]]*")
+# Spreadsheets write a text so that holds a comma, in files of text, too.
+_QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 # How all lines look that hold more than labels, and what this is called.
 _OTHER_LINES = {
     re.compile(r"'.*'[,;]?"): "every line stands in single quotes",
@@ -164,20 +175,24 @@ def _from_json(text: str, source: str) -> LabelList:
 def _from_lines(text: str, source: str) -> LabelList:
     lines = label_lines(text)
     if any("\t" in line for line in lines):
-        return _from_rows([line.split("\t") for line in lines], source, kind="text")
+        # With the tabs around them: a line that begins with one has an empty name.
+        numbered = enumerate(LINE_END.split(text), start=1)
+        rows = [csv_cells(line, shown_place(source, number), "\t") for number, line in numbered if line.strip()]
+        return _from_rows(rows, source, kind="text")
     if all(len(line) > 1 and line[0] == line[-1] == '"' for line in lines):
         return checked_label_list(_unquoted(lines, source), source=source, form="text, one quoted label per line")
     _refuse_numbered(lines, source)
     _refuse_other_lines(lines, source)
-    return checked_label_list(lines, source=source, form="text, one label per line")
+    names = [line[1:-1].replace('""', '"').strip() if _QUOTED.fullmatch(line) else line for line in lines]
+    return checked_label_list(names, source=source, form="text, one label per line")
 
 
 def _refuse_numbered(lines: Sequence[str], source: str) -> None:
     """Refuse labels with their numbers; where the numbers alone tell them apart (phase 1, phase 2), they are names."""
     for pattern, number, name, place in ((_NUMBERED, 1, 2, "begins"), (_NUMBER_BEHIND, 2, 1, "ends")):
         found = [match for line in lines if (match := pattern.fullmatch(line))]
-        numbers = [index_of(match[number]) for match in found]
-        is_counted = len(lines) > 1 and numbers in ([*range(len(lines))], [*range(1, len(lines) + 1)])
+        numbers = [int(match[number]) for match in found]
+        is_counted = len(lines) > 1 and sorted(numbers) in ([*range(len(lines))], [*range(1, len(lines) + 1)])
         if is_counted and len({match[name] for match in found}) == len(lines):
             raise AnnotationError(
                 f"{source}: every line {place} with its number ({lines[0]!r:.80}). If the numbers are not part of the "
@@ -195,7 +210,8 @@ def _refuse_other_lines(lines: Sequence[str], source: str) -> None:
         found.append("the lines are a list as programs write it")
     if len(lines) > 1 and all(line[-1] in ",;" for line in lines[:-1]):
         found.append("every line ends in a comma or semicolon")
-    if any(_roles(cells) for mark in ",;" if len(cells := lines[0].split(mark, len(_HEADERS))) > 1):
+    header = lines[0].replace('"', "")
+    if any(_roles(cells) for mark in ",;" if len(cells := header.split(mark, len(_HEADERS))) > 1):
         found.append("the first line names columns, as in a file that ends in .csv")
     if found:
         raise AnnotationError(
@@ -263,6 +279,8 @@ def _from_rows(rows: Sequence[Sequence[str]], source: str, *, kind: str) -> Labe
 def _roles(header: Sequence[str]) -> list[str] | None:
     """What the columns are, where the first row names them all and differently."""
     words = [cell.lower().replace(" ", "_").strip("#") for cell in header]
+    if not words[0]:
+        words[0] = "index"  # which pandas writes without a name
     roles = [next((role for role, known in _HEADERS.items() if word in known), "") for word in words]
     return roles if "name" in roles and "" not in roles and len(set(roles)) == len(roles) else None
 
@@ -270,7 +288,13 @@ def _roles(header: Sequence[str]) -> list[str] | None:
 def _guessed_roles(rows: Sequence[Sequence[str]], source: str, kind: str) -> list[str]:
     """The columns' roles without a header, from what their cells hold."""
     if len(rows[0]) == 1:
-        _refuse_numbered([row[0] for row in rows], source)
+        names = [row[0] for row in rows]
+        _refuse_numbered(names, source)
+        if names[0] == "0" and any(index_of(name) is None for name in names):
+            raise AnnotationError(
+                f"{source}: the first row is '0', as pandas heads a column without a name. Call it `name`; if it is a "
+                "label, write a JSON list."
+            )
         return ["name"]
     if len(rows[0]) == 2:
         first, second = (sum(index_of(row[column]) is not None for row in rows) for column in (0, 1))
