@@ -72,7 +72,7 @@ def fetch_hub_copy(
     repo_id = repo_id or next(iter(entry.hub_copies), None)
     if repo_id is None:
         raise ValueError(f"No copy of {entry.title} on the Hub is known. Name one with `repo_id`.")
-    folder = Path(folder)
+    folder = Path(os.path.abspath(folder))  # of a relative one, the client takes `~` for the home folder
     _refuse_other_copy(folder, repo_id)
     fetched = Path(snapshot_download(repo_id, repo_type="dataset", local_dir=folder / "fetched"))
     archives = sorted(path for path in fetched.rglob("*") if path.name.endswith(ARCHIVE_ENDINGS) and path.is_file())

@@ -80,6 +80,7 @@ class CardFacts:
                 raise ValueError(
                     f"benchmarks[{key!r}] is {benchmark!r}; it must be {{dataset_id: ..., task_id: ...}}."
                 )
+            validate_repo_id(benchmark["dataset_id"])  # which becomes the name of a file
 
 
 def load_card_facts(path: str | os.PathLike[str]) -> CardFacts:

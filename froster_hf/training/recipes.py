@@ -335,7 +335,8 @@ def output_folder(recipe: Any) -> Path:
     Raises:
         ValueError: its name is not UTF-8 text, as the files of a run are that tell it.
     """
-    folder = Path(recipe.output_dir) if recipe.output_dir is not None else Path("runs") / recipe.name
+    # With the home folder for `~`, as the arguments of transformers take it: a run is in one place.
+    folder = Path("runs") / recipe.name if recipe.output_dir is None else Path(os.path.expanduser(recipe.output_dir))
     try:
         str(folder).encode()
     except UnicodeEncodeError as error:

@@ -123,6 +123,7 @@ def test_two_copies_are_not_mixed_in_one_folder(tmp_path, monkeypatch):
     def fetch(repo_id, *, repo_type, local_dir):
         if repo_id == "no/body":
             raise OSError("not found")
+        local_dir = local_dir.expanduser()
         lists = local_dir / "testTrainMulti_7030_splits"
         lists.mkdir(parents=True, exist_ok=True)
         (lists / "wave_test_split1.txt").write_text("a.avi 1\n")
@@ -138,6 +139,11 @@ def test_two_copies_are_not_mixed_in_one_folder(tmp_path, monkeypatch):
         hub_copies.fetch_hub_copy("hmdb51", tmp_path, repo_id="c/d")
     other = hub_copies.fetch_hub_copy("hmdb51", tmp_path / "other", repo_id="c/d")
     assert (Path(other.root) / "wave" / "a.avi").read_bytes() == b"c/d"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    named = hub_copies.fetch_hub_copy("hmdb51", "~/copy", repo_id="c/d")
+    assert (tmp_path / "~" / "copy" / "fetched" / "v.tar").exists()
+    assert Path(named.root).is_relative_to(tmp_path / "~")
 
 
 def test_a_zip_archive_is_unpacked(tmp_path):

@@ -568,6 +568,7 @@ def test_labels_without_embeddings_and_taken_folders_are_refused(checkpoint, tmp
         ("name: a\npublished_source: javascript:alert(1)", "not an https URL"),
         ("name: a\nbase_model: ../etc", "etc"),
         ("name: a\nbenchmarks: {x: {dataset_id: a/b}}", "task_id"),
+        ("name: a\nbenchmarks: {x: {dataset_id: ../../b, task_id: c}}", "Repo id must"),
         ("name: a\ncitation: '```'", "block of code"),
     ],
 )

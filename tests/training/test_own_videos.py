@@ -4,9 +4,12 @@ import os
 import re
 import shutil
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from transformers import TrainingArguments
 
 from froster_hf.assets import SMALL_CLIP
 from froster_hf.cli import main
@@ -19,6 +22,7 @@ from froster_hf.shapes.dataset import write_moving_shapes
 from froster_hf.training import plan_training, recipe_run, train_on_videos
 from froster_hf.training.checkpointing import RunExistsError
 from froster_hf.training.recipe_run import build_trainer, read_recipe_data, training_arguments
+from froster_hf.training.recipes import output_folder
 from froster_hf.whole_files import ResultExistsError, worked_in_alone
 
 CLASSES = [MovingShape("red", "star", "sliding left"), MovingShape("blue", "square", "pulsing")]
@@ -37,6 +41,13 @@ def videos(tmp_path_factory):
 
 def names(table):
     return {row["path"].rpartition("/")[2] for row in table[VIDEO_COLUMN]}
+
+
+def test_a_run_is_in_one_place_where_its_folder_begins_with_the_home_folder(monkeypatch, tmp_path):
+    """As a shell hands on `--output-dir=~/run`; transformers takes it for the home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = output_folder(SimpleNamespace(output_dir="~/run", name="a"))
+    assert folder == tmp_path / "run" == Path(TrainingArguments(output_dir="~/run").output_dir)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
