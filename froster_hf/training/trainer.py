@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from ..evaluation.metrics import compute_metrics
@@ -140,12 +141,8 @@ class FrosterTrainer(ClipTrainer):
         self._prepare(self.student)
         self._refuse_beyond_memory()
         self.add_callback(RunIdentity(self._identity))
-        if args.average_weights_from_epoch is not None:
-            center, width = args.weight_average_center, args.weight_average_width
-            weighting = None if center is None or width is None else gaussian_weighting(center, width)
-            self.add_callback(WeightAveraging(args.average_weights_from_epoch, weighting=weighting))
-        if args.teacher_momentum is not None:
-            self.add_callback(TeacherAveraging(lambda: cast(AveragedTeacher, self.teacher)))
+        self._followers: list[TrainerCallback] = []
+        self._add_followers()
         self._preemption = Preemption()
         self.add_callback(self._preemption)
 
@@ -179,10 +176,25 @@ class FrosterTrainer(ClipTrainer):
         if trial is not None:
             self.args.check_own_fields()
             self._rebuild_clips()
+        self._add_followers()
         if self.model_init is not None:
             self._prepare(self.student)
         if trial is not None:
             self._refuse_beyond_memory()
+
+    def _add_followers(self) -> None:
+        """Let what follows the weights do so as the arguments say now: each trial of a search has its own values."""
+        args, handler = self.args, self.callback_handler
+        handler.callbacks = [callback for callback in handler.callbacks if callback not in self._followers]
+        self._followers = []
+        if args.average_weights_from_epoch is not None:
+            center, width = args.weight_average_center, args.weight_average_width
+            weighting = None if center is None or width is None else gaussian_weighting(center, width)
+            self._followers.append(WeightAveraging(args.average_weights_from_epoch, weighting=weighting))
+        if args.teacher_momentum is not None:
+            self._followers.append(TeacherAveraging(lambda: cast(AveragedTeacher, self.teacher)))
+        for callback in self._followers:
+            self.add_callback(callback)
 
     def _identity(self) -> dict[str, Any]:
         return identity_of(

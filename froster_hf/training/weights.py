@@ -307,13 +307,15 @@ def gaussian_weighting(center: float, width: float) -> Callable[[int], float]:
 def save_weight_averages(trainer: Trainer) -> None:
     """Save the mean of every `WeightAveraging` of a Trainer that has trained, as `save_model()` saves a model."""
     averages = [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, WeightAveraging)]
+    # That of the trial, in a search.
+    place = Path(trainer._get_output_dir(getattr(trainer, "_trial", None))) / AVERAGE_NAME
     for average in averages if trainer.args.should_save else ():
         if not average.epochs:
             logger.warning("No epoch from %d on has ended: there are no averaged weights.", average.first_epoch)
             continue
         with (
             average.applied_to(trainer.accelerator.unwrap_model(trainer.model)),
-            replaced_folder(Path(str(trainer.args.output_dir)) / AVERAGE_NAME) as folder,
+            replaced_folder(place) as folder,
         ):
             trainer.save_model(str(folder), _internal_call=True)
 

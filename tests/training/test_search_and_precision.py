@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers.trainer_utils import HPSearchBackend
 
 from froster_hf import FrosterForVideoClassification
-from froster_hf.training import FrosterTrainer, FrosterTrainingArguments
+from froster_hf.training import FrosterTrainer, FrosterTrainingArguments, WeightAveraging
 from tests.fixtures.tiny import tiny_model as spelling_model
 from tests.fixtures.tiny import tiny_processor
 from tests.modeling.tiny import tiny_model
@@ -27,11 +27,11 @@ class NamedClips(torch.utils.data.Dataset):
         return {"pixel_values_videos": torch.randn(4, 3, 32, 32, generator=generator), "labels": index % 3}
 
 
-def run_trials(trainer: FrosterTrainer, trials: list[dict]) -> list[str | None]:
+def run_trials(trainer: FrosterTrainer, trials: list[dict], folder=None) -> list[str | None]:
     """A search as transformers' own goes about it, without its library; returns the projectors' kind of each trial."""
     trainer.hp_search_backend = HPSearchBackend.WANDB  # the backend whose trials are plain mappings
     trainer._report_to_hp_search = lambda trial, step, metrics: None
-    trainer._get_output_dir = lambda trial: str(trainer.args.output_dir)
+    trainer._get_output_dir = lambda trial: str(folder or trainer.args.output_dir)
     kinds = []
     for values in trials:
         trainer.model = None
@@ -82,6 +82,25 @@ def test_a_value_of_a_search_that_is_none_of_the_choices_is_refused(tmp_path):
     trainer = search_trainer(tmp_path, clips=NamedClips(), held_out=NamedClips())
     with pytest.raises(ValueError, match="`trained_parameters` is 'head'; it must be one of"):
         run_trials(trainer, [{"trained_parameters": "head"}])
+
+
+def test_what_follows_the_weights_does_so_by_the_values_of_each_trial(tmp_path):
+    """A mean of the first trial's epochs, or a teacher that stays where it was, would be taken for the trial's own."""
+    trainer = search_trainer(tmp_path, clips=NamedClips(), held_out=NamedClips())
+    trainer.args.max_steps, trainer.args.num_train_epochs, trainer.args.learning_rate = -1, 2, 0.01
+    trials = [
+        {"average_weights_from_epoch": 2, "distillation": "direct", "teacher_momentum": 0.5},
+        {"average_weights_from_epoch": 1, "distillation": "direct", "teacher_momentum": 0.0},
+    ]
+    averaged = []
+    for number, values in enumerate(trials):
+        run_trials(trainer, [values], folder=tmp_path / str(number))
+        averaged += [own.epochs for own in trainer.callback_handler.callbacks if isinstance(own, WeightAveraging)]
+        assert (tmp_path / str(number) / "weight-average" / "model.safetensors").exists()
+    assert averaged == [[2], [1, 2]]
+    student = trainer.student.froster.state_dict()
+    for name, weight in trainer.teacher.model.state_dict().items():
+        assert torch.equal(weight, student[name]), name
 
 
 def test_a_search_with_optuna(tmp_path):
