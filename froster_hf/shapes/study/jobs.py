@@ -144,8 +144,9 @@ class SideScores:
         """Write `file`, a safetensors file: one that says more than it holds cannot be read."""
         make_folder(file.parent)
         arrays = {"labels": self.labels, "forward": self.forward, "backward": self.backward}
+        told = {"texts": json.dumps(self.texts), "num_labels": str(self.num_labels), "of": _place_of(file)}
         with written_whole(file) as part:
-            save_file(arrays, part, metadata={"texts": json.dumps(self.texts), "num_labels": str(self.num_labels)})
+            save_file(arrays, part, metadata=told)
 
     @classmethod
     def load(cls, file: Path) -> "SideScores":
@@ -161,11 +162,18 @@ class SideScores:
             scores = cls(json.loads(told["texts"]), int(told["num_labels"]), **load_file(file))
             if not (np.isfinite(scores.forward).all() and np.isfinite(scores.backward).all()):
                 raise ValueError("it has scores that are not finite, as no model's were that was measured")
+            if told["of"] != _place_of(file):
+                raise ValueError(f"it is of {told['of']!r:.200}")
             return scores
         except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{printable(str(file))} is not what a study has stored. Delete it to have it measured again."
             ) from error
+
+
+def _place_of(scores_file: Path) -> str:
+    """What stored scores say that they are of: those of another model for the same clips look alike."""
+    return f"{scores_file.parent.name}/{scores_file.stem}"
 
 
 @torch.inference_mode()

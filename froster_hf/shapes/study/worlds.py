@@ -191,11 +191,16 @@ def prepare_world(world: World) -> None:
                 tensors[EMBEDS] = torch.cat([teacher.embed_frames(part) for part in tensors[PIXELS].split(BATCH_SIZE)])
             make_folder(file.parent)
             with written_whole(file) as part:
-                save_file(tensors, part, metadata={"labels": json.dumps(clips.label_names)})
+                save_file(tensors, part, metadata={"labels": json.dumps(clips.label_names), "of": _place_of(file)})
 
 
 def _clips_file(world: World, side: str) -> Path:
     return world.folder / "clips" / f"{side}.safetensors"
+
+
+def _place_of(clips_file: Path) -> str:
+    """What stored clips say that they are of: those of another world or side have its labels, which fit each other."""
+    return f"{clips_file.parents[1].name}/{clips_file.stem}"
 
 
 @dataclass(frozen=True)
@@ -228,14 +233,16 @@ def _read_clips(file: Path) -> tuple[dict[str, Tensor], list[str]]:
     refuse_irregular(file)
     try:
         with safe_open(file, framework="pt") as handle:
-            names = json.loads((handle.metadata() or {})["labels"])
-        tensors = load_file(file)
+            told = handle.metadata() or {}
+        names, tensors = json.loads(told["labels"]), load_file(file)
         pixels, labels = tensors[PIXELS], tensors["labels"]
         are_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
         are_clips = pixels.ndim == 5 and len(pixels) > 0 and pixels.is_floating_point()
         are_labels = labels.shape == (len(pixels),) and labels.dtype == torch.int64
         if not (are_names and are_clips and are_labels and 0 <= labels.min() <= labels.max() < len(names)):
             raise ValueError("its clips or labels have other forms")
+        if told["of"] != _place_of(file):
+            raise ValueError(f"it is of {told['of']!r:.200}")
         embeds = tensors[EMBEDS] if file.stem == TRAIN else None
         if embeds is not None and (embeds.ndim != 3 or embeds.shape[:2] != pixels.shape[:2]):
             raise ValueError("its embeddings have another form")

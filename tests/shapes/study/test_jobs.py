@@ -59,7 +59,7 @@ def test_stored_scores_are_read_and_averaged_with_those_of_the_same_clips_alone(
 def test_a_file_that_is_not_of_stored_scores_is_an_error_that_names_it(tmp_path):
     file = tmp_path / "base.safetensors"
     arrays = {name: np.zeros(1) for name in ("labels", "forward", "backward")}
-    told = {"texts": "[]", "num_labels": "0"}
+    told = {"texts": "[]", "num_labels": "0", "of": f"{tmp_path.name}/base"}
     cases = [
         (arrays, None),
         (arrays, told | {"texts": "[" * 10_000}),
@@ -68,11 +68,15 @@ def test_a_file_that_is_not_of_stored_scores_is_an_error_that_names_it(tmp_path)
         (arrays | {"more": arrays["labels"]}, told),
         (arrays | {"forward": np.full(1, np.nan)}, told),
         (arrays | {"backward": np.full(1, np.inf)}, told),
+        # Of another model, or of another side.
+        *((arrays, told | {"of": place}) for place in ("frozen-0/base", f"{tmp_path.name}/novel")),
     ]
     for tensors, metadata in cases:
         save_file(tensors, file, metadata=metadata)
         with pytest.raises(ValueError, match=r"base\.safetensors is not what a study has stored"):
             SideScores.load(file)
+    save_file(arrays, file, metadata=told)
+    assert SideScores.load(file).num_labels == 0
     file.write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"base\.safetensors is not what a study has stored"):
         SideScores.load(file)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import froster_hf
@@ -95,7 +96,8 @@ def test_altered_clips_are_an_error_that_names_their_file(world, tmp_path, side,
     tensors = load_file(kept)
     change(tensors)
     stored = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(stored, file, metadata={"labels": names} if names else None)
+    place = {"of": f"{world.folder.name}/{side}"}
+    save_file(stored, file, metadata={"labels": names, **place} if names else place)
     recipe = world.placed(job_of(world, "residual").recipe(), output_dir=tmp_path)
     table, _ = read_recipe_data(recipe.data, recipe.world)
     video_processor = build_model(recipe.model)[1].video_processor
@@ -112,6 +114,25 @@ def test_altered_clips_are_an_error_that_names_their_file(world, tmp_path, side,
     finally:
         shutil.copy(kept, file)
         worlds._read_teacher.cache_clear()
+
+
+@pytest.mark.parametrize("side", ["novel", "train"])
+def test_stored_clips_of_another_side_or_world_are_refused(world, tmp_path, side):
+    file, kept = world.folder / "clips" / "base.safetensors", tmp_path / "kept"
+    shutil.copy(file, kept)
+    try:
+        shutil.copy(file.with_stem(side), file)
+        with pytest.raises(ValueError, match=r"base\.safetensors is not what a study has stored") as caught:
+            decoded_clips(world, "base")
+        assert f"it is of '{world.folder.name}/{side}'" in str(caught.value.__cause__)
+        with safe_open(kept, framework="pt") as stored:
+            told = stored.metadata()
+        save_file(load_file(kept), file, metadata=told | {"of": told["of"].replace("world", "world2")})
+        with pytest.raises(ValueError, match=r"base\.safetensors is not what a study has stored"):
+            decoded_clips(world, "base")
+    finally:
+        shutil.copy(kept, file)
+    assert len(decoded_clips(world, "base").labels)
 
 
 def test_stored_clips_are_those_that_are_decoded(world, tmp_path):
