@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 
 
 def beside_weights(checkpoint: str | os.PathLike[str], name: str) -> Path | None:
-    """A file beside the weights, in a folder or in a repository on the Hub, or `None`.
+    """A file beside the weights, in a folder or in a repository on the Hub, or `None`; with a warning where the Hub
+    cannot be asked for it, as what loads a model leaves no such file in the cache.
 
     Raises:
         CheckpointError: see `inside`.
@@ -34,10 +36,19 @@ def beside_weights(checkpoint: str | os.PathLike[str], name: str) -> Path | None
         path = inside(Path(checkpoint), name)
     else:
         from huggingface_hub import hf_hub_download  # waits for the network's libraries
+        from huggingface_hub.errors import LocalEntryNotFoundError
 
         try:
             with hub_asked_once(checkpoint):
                 path = Path(hf_hub_download(os.fspath(checkpoint), name))
+        except LocalEntryNotFoundError:
+            # The same words for each file, so that it is said once.
+            warnings.warn(
+                f"What license the weights of {printable(os.fspath(checkpoint))} are under cannot be looked up: the "
+                "Hub cannot be reached. What is made of them keeps it.",
+                stacklevel=1,
+            )
+            return None
         except (OSError, ValueError):  # No such file, repository or name; if there are no weights, loading says so.
             return None
     # In the Hub's cache, as transformers, which passes over what is not a file: a pipe would be waited for.

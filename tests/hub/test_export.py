@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import types
+import warnings
 from pathlib import Path
 
 import pytest
@@ -631,3 +632,12 @@ def test_what_froster_evaluate_writes_is_what_the_card_shows(name, checkpoint, h
         )
     card = (tmp_path / "out" / "README.md").read_text()
     assert "published" in card.partition("remarks |")[2], "other counts than the published ones are told"
+
+
+def test_a_license_that_cannot_be_looked_up_is_told_once():
+    """What a pipeline has left in the cache has neither a card nor a report."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("default")
+        assert stated_license("somebody/in-the-cache") is None
+    (said,) = found
+    assert "somebody/in-the-cache are under cannot be looked up: the Hub cannot be reached" in str(said.message)
