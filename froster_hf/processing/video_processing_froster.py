@@ -559,10 +559,12 @@ def _refuse_scaled_floats(frames: torch.Tensor, do_rescale: bool) -> None:
             "already, or to have more than 8 bits. Pass them as uint8. Or, if they are as the model takes them, pass "
             "`do_rescale=False, do_normalize=False`."
         )
-    if 0 < highest <= 1:
+    # Frames that were dark as uint8 are whole numbers still.
+    if 0 < highest <= 1 or (0 < highest < DARK_PIXELS and not frames.equal(frames.round())):
         raise ValueError(
-            "The frames are floats of at most 1: they seem to be scaled already, and `do_rescale` would divide them "
-            "by 255. Pass `do_rescale=False`. Or, if they are from 0 to 255 and this dark, pass them as uint8."
+            f"The frames are floats of at most {max(highest, 1):g}: they seem to be scaled already, and `do_rescale` "
+            "would divide them by 255. Pass `do_rescale=False`. Or, if they are from 0 to 255 and this dark, pass "
+            "them as uint8."
         )
 
 
@@ -795,6 +797,9 @@ def _read_frame_list(
     if len({image.shape[-2:] for image in images.values()}) > 1:
         sizes = sorted({f"{image.shape[-1]}x{image.shape[-2]}" for image in images.values()})
         raise ValueError(f"The frames of one video differ in size: {', '.join(sizes)} (width x height).")
+    if len(dtypes := {str(image.dtype) for image in images.values()}) > 1:
+        # Some may be scaled to 1, which tells by no frame where others reach 255.
+        raise ValueError(f"The frames of one video differ in type: {', '.join(sorted(dtypes))}. Pass all as uint8.")
     _check_repeats(indices, images[indices[0]])
     return torch.stack([images[index] for index in indices]), known
 
@@ -829,7 +834,6 @@ def _read_frame(frame: Any) -> torch.Tensor:
         raise TypeError(
             f"Not a frame: {type(frame).__name__}. Give a PIL image, an array, or the path or bytes of an image file."
         )
-    frame = torch.as_tensor(frame)
     return _to_rgb(_finite(_channels_first(frame[None, None] if frame.ndim == 2 else frame[None], None)))[0]
 
 

@@ -284,6 +284,31 @@ def test_floats_that_were_resized_a_little_beyond_0_and_255_are_pixels():
     assert pixels(small_processor(), resized).shape == (1, 4, 3, 32, 32)
 
 
+def test_floats_that_reach_a_little_beyond_1_are_not_taken_for_a_dark_video():
+    scaled = np.random.default_rng(0).random((4, 32, 32, 3), np.float32) * 2
+    with pytest.raises(ValueError, match=r"floats of at most 1\.99999: they seem to be scaled .* pass them as uint8"):
+        pixels(small_processor(), scaled)
+    dark = np.random.default_rng(0).integers(0, 9, (4, 32, 32, 3), np.uint8)
+    assert torch.allclose(
+        pixels(small_processor(), dark.astype(np.float64)), pixels(small_processor(), dark), atol=0.02
+    )
+
+
+def test_frames_of_two_types_in_one_list_are_refused():
+    frames = list(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8))
+    frames[1] = (frames[1] / 255).astype(np.float32)
+    with pytest.raises(ValueError, match=r"differ in type: torch\.float32, torch\.uint8"):
+        pixels(small_processor(), frames)
+
+
+def test_frames_whose_colors_were_turned_by_a_negative_stride_are_read():
+    frames = list(np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8))
+    turned = [frame[:, :, ::-1] for frame in frames]
+    assert torch.equal(
+        pixels(small_processor(), turned), pixels(small_processor(), [frame.copy() for frame in turned])
+    )
+
+
 @pytest.mark.parametrize("options", [{"num_views": 2, "num_frames": 3}, {"cropping": "random", "num_frames": 6}])
 def test_frames_that_are_resized_in_parts_are_those_resized_at_once(monkeypatch, options):
     video = random_video(7, 90, 60)
