@@ -53,8 +53,8 @@ _OTHER_PICTURES = frozenset(
 )
 
 # Of a TIFF file: bits of each channel, what they mean (0: inverted), their order in a byte, the number of channels,
-# whether these lie together or apart, and the palette's colors.
-_BITS, _MEANING, _BIT_ORDER, _SAMPLES, _PLANES, _COLOR_MAP = 258, 262, 266, 277, 284, 320
+# whether these lie together or apart, the palette's colors, and how many pixels share those of YCbCr (6).
+_BITS, _MEANING, _BIT_ORDER, _SAMPLES, _PLANES, _COLOR_MAP, _SUBSAMPLING = 258, 262, 266, 277, 284, 320, 530
 
 # MPO files, read as JPEG, are JPEG files with further pictures behind the first.
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
@@ -170,10 +170,10 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
             image.palette = importlib.import_module("PIL.ImagePalette").raw("RGB;L", colors)
         if _has_other_strips(image):
             raise UnreadableVideoError("it is damaged: it names more or fewer strips or tiles than its size needs")
-        if _has_other_planes(image):
+        if _is_laid_out_otherwise(image):
             raise UnreadableVideoError(
-                "its colors lie in planes that are not compressed, and have more or fewer than 8 bits, or inverted or "
-                "reversed ones: store them together"
+                "its colors are not compressed, and are subsampled (YCbCr), or lie in planes of more or fewer than 8 "
+                "bits, or of inverted or reversed ones: store them together, as RGB"
             )
         if image.mode[0] in "IF":
             # Pillow cuts such numbers off at 0 and 255: most of the picture would be black or white.
@@ -197,10 +197,13 @@ def _has_other_strips(image: Any) -> bool:
     return covered != image.width * image.height * num_planes
 
 
-def _has_other_planes(image: Any) -> bool:
-    """Whether it is a TIFF file whose planes Pillow itself reads, not libtiff: always as plain ones of 8 bits, also
-    where there is one."""
-    if image.format != "TIFF" or image.tile[0][0] != "raw" or image.tag_v2.get(_PLANES) != 2:
+def _is_laid_out_otherwise(image: Any) -> bool:
+    """Whether it is a TIFF file that Pillow itself reads, not libtiff, in another layout than it has: each pixel of
+    YCbCr as one with colors of its own, and planes, also one alone, as plain ones of 8 bits."""
+    if image.format != "TIFF" or image.tile[0][0] != "raw":
         return False
-    is_plain = image.tag_v2.get(_MEANING) != 0 and image.tag_v2.get(_BIT_ORDER, 1) == 1
-    return not is_plain or set(image.tag_v2.get(_BITS, (1,))) != {8}
+    meaning = image.tag_v2.get(_MEANING)
+    if meaning == 6 and tuple(image.tag_v2.get(_SUBSAMPLING, (2, 2))) != (1, 1):
+        return True
+    is_plain = meaning != 0 and image.tag_v2.get(_BIT_ORDER, 1) == 1 and set(image.tag_v2.get(_BITS, (1,))) == {8}
+    return image.tag_v2.get(_PLANES) == 2 and not is_plain

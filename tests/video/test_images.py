@@ -124,8 +124,20 @@ def test_planes_that_are_not_compressed_are_plain_ones_of_8_bits_or_refused(bits
     if bits == 8 and meaning and bit_order == 1:
         assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), shown.repeat(3 // count, 2))
         return
-    with pytest.raises(VideoDecodeError, match="lie in planes that are not compressed, and have more or fewer"):
+    with pytest.raises(VideoDecodeError, match="or lie in planes of more or fewer than 8 bits"):
         decode_image_files({0: data})
+
+
+@pytest.mark.parametrize("sharing", [1, 2])
+def test_colors_that_pixels_share_are_not_taken_for_their_own(sharing):
+    """Pillow reads on behind such a strip, whatever lies there."""
+    output = io.BytesIO()
+    Image.new("YCbCr", (32, 24), (90, 128, 128)).save(output, "TIFF", tiffinfo={530: (sharing, sharing)})
+    if sharing == 1:
+        assert decode_image_files({0: output.getvalue()}).unique().tolist() == [90]
+        return
+    with pytest.raises(VideoDecodeError, match=r"are subsampled \(YCbCr\)"):
+        decode_image_files({0: output.getvalue()})
 
 
 @pytest.mark.parametrize("num_strips", [2, 3, 4])
