@@ -263,7 +263,8 @@ def read_configuration(file: str | os.PathLike[str] | None) -> Mapping[str, Any]
         OSError: it cannot be read.
     """
     config = read_settings(file)
-    if config.get("configuration_files"):
+    # transformers goes through it, whatever it is.
+    if config.get("configuration_files", []) != []:
         raise CheckpointError(
             f"{printable(os.fspath(file or ''))} names `configuration_files`; only {CONFIG} is read. Delete them."
         )

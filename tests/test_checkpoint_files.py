@@ -359,6 +359,7 @@ def convert_plain_clip(folder: Path) -> None:
     ("fields", "expected"),
     [
         ({"configuration_files": ["config.4.0.0.json"]}, "names `configuration_files`"),
+        ({"configuration_files": 0}, "names `configuration_files`"),
         # transformers prints it as it is, where it is not the one that is asked for.
         ({"model_type": "\x1b[2J"}, r"has the model type '\\x1b\[2J'"),
     ],

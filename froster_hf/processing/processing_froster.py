@@ -130,14 +130,14 @@ class FrosterProcessor(ProcessorMixin):
         **kwargs: Any,
     ):
         if label_style not in ("as_given", "words"):
-            raise ValueError(f"`label_style` is {label_style!r}; it must be 'as_given' or 'words'.")
+            raise ValueError(f"`label_style` is {label_style!r:.100}; it must be 'as_given' or 'words'.")
         self.prompt_templates = resolve_templates(prompt_templates)
         self.label_descriptions: Mapping[str, Any] | None = _checked_descriptions(label_descriptions)
         self.label_style = label_style
         self.background_labels = _checked_background(background_labels)
         self.calibration = _checked_calibration(calibration)
         if text_length is not None and (type(text_length) is not int or not 1 <= text_length <= MAX_TEXT_LENGTH):
-            raise ValueError(f"`text_length` is {text_length!r}; it must be None or from 1 to {MAX_TEXT_LENGTH}.")
+            raise ValueError(f"`text_length` is {text_length!r:.100}; it must be None or from 1 to {MAX_TEXT_LENGTH}.")
         self.text_length = text_length
         find_text_pooling(text_pooling)
         self.text_pooling = text_pooling

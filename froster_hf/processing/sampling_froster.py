@@ -94,7 +94,7 @@ def check_sampling(sampling: str, *, deterministic: bool = False) -> None:
     """
     allowed = [name for name, entry in SAMPLINGS.items() if not (deterministic and entry.is_random)]
     if sampling not in allowed:
-        raise ValueError(f"`sampling` is {sampling!r}; it must be one of {', '.join(map(repr, allowed))}.")
+        raise ValueError(f"`sampling` is {sampling!r:.100}; it must be one of {', '.join(map(repr, allowed))}.")
 
 
 def _uniform(num_video_frames: int, num_frames: int, *, num_views: int, **_: object) -> list[list[int]]:
@@ -267,7 +267,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def _checked_count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"`{name}` is {value!r}; it must be a whole number of at least 1.")
+        raise ValueError(f"`{name}` is {value!r:.100}; it must be a whole number of at least 1.")
     return value
 
 
@@ -287,7 +287,7 @@ def _sides(name: str, size: Any) -> list[tuple[str, Any]]:
     try:
         return [(key, side) for key, side in dict(size).items() if side is not None]
     except (TypeError, ValueError):
-        raise ValueError(f"`{name}` is {size!r}; it must be a size, such as {{'shortest_edge': 224}}.") from None
+        raise ValueError(f"`{name}` is {size!r:.100}; it must be a size, such as {{'shortest_edge': 224}}.") from None
 
 
 def _check_statistics(options: Mapping[str, Any]) -> None:
@@ -298,6 +298,6 @@ def _check_statistics(options: Mapping[str, Any]) -> None:
             if number is None:
                 continue
             if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-                raise ValueError(f"`{name}` is {value!r}; it must be made of finite numbers.")
+                raise ValueError(f"`{name}` is {value!r:.100}; it must be made of finite numbers.")
             if refused is not None and (number == 0 or (refused == "above" and number < 0)):
-                raise ValueError(f"`{name}` is {value!r}; every number must be {refused} zero.")
+                raise ValueError(f"`{name}` is {value!r:.100}; every number must be {refused} zero.")

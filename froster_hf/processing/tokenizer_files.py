@@ -502,10 +502,12 @@ def check_description(content: Mapping[str, Any], *, embeddings: int = MOST_EMBE
         unknown = model.get("unk_id")
         if unknown is not None and (type(unknown) is not int or not 0 <= unknown < len(vocabulary)):
             raise _refused("its unk_id is", unknown, f"from 0 to {len(vocabulary) - 1}")
-    added = content.get("added_tokens") or ()
+    added = content.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise _refused("its added tokens are", added, "a list")
     _check_count(added)
     for token in added:
-        if not _is_token(token):
+        if not isinstance(token, Mapping) or not _is_token(token):
             raise _refused("an added token is", token, f"texts of 1 to {LONGEST_TOKEN} characters, with flags")
     # Where the library ignores them, a word is its token as a whole.
     if isinstance(vocabulary, Mapping) and not model.get("ignore_merges"):

@@ -144,6 +144,8 @@ HOSTILE: dict[str, dict] = {
     "an added token with keys that the library prints": {"added_tokens": [{"id": 0, "content": "a", "x\ny": 1}]},
     "tens of thousands of added tokens": {"added_tokens": [{"id": i, "content": f"t{i}"} for i in range(20_000)]},
     "an added token of nothing": {"added_tokens": [{"id": 0, "content": ""}]},
+    "added tokens that are a number": {"added_tokens": 1e308},
+    "an added token that is a text": {"added_tokens": ["a"]},
     "a gigantic padding": {"padding": {"strategy": {"Fixed": 10**9}}},
     "a padding to gigantic multiples": {"padding": {"strategy": "BatchLongest", "pad_to_multiple_of": 10**9}},
     "a token of its vocabulary of a thousand letters": with_model(vocab={"a" * 1000: 0}),

@@ -217,6 +217,13 @@ def test_options_that_make_no_clips_or_too_many_are_refused_at_once(tmp_path, op
         AutoVideoProcessor.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["sampling", "cropping", "num_frames", "image_mean"])
+def test_a_wrong_choice_or_number_of_any_length_is_a_short_error(name):
+    with pytest.raises(ValueError, match=name) as caught:
+        small_processor(**{name: "a" * 100_000})
+    assert len(str(caught.value)) <= 500
+
+
 def test_published_settings_are_far_below_the_bounds():
     processor = FrosterVideoProcessor(num_frames=64, num_views=10, num_crops=3)
     assert processor.num_views == 10
