@@ -8,12 +8,16 @@ index of this package has neither.
     data file:  ... | places of columns, their table, that of buffers, 8 bytes each | numbers of buffers and of
                 columns, 4 bytes each | version, 4 bytes | LANC
 
-LanceDB counts with the numbers of both as they are: some let it search without end, or take memory until it aborts.
+    rows that were deleted: a file of Arrow with one batch: ... | footer | its length, 4 bytes | ARROW1
+
+LanceDB counts with the numbers of all as they are: some let it search without end, or take memory until it aborts.
 """
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -49,12 +53,21 @@ MOST_BYTES = 2**26
 _FILE_NAME = re.compile(rb"[\w-]+\.lance")
 _FOOTER_BYTES = 16
 _DATA_FOOTER_BYTES = 40
+# With most of the descriptions of columns before them, so that one reading of a store is enough.
+_DATA_END_BYTES = 2**16
+# More rows are written as bits, in another format, and a batch has no more bytes than this once it is unpacked.
+MOST_DELETION_BYTES = 2**20
 # Of a column or a buffer in the tables of a data file: its place and size.
 _ENTRY_BYTES = 16
 # The fields of a manifest, of its fragments, of its columns, of the data files of fragments and of their deletions.
 COLUMN, FRAGMENT, VERSION = 1, 2, 3
 FRAGMENT_ID, DATA_FILE, DELETIONS, NUM_ROWS = 1, 2, 3, 4
 COLUMN_TYPE, FILE_NAME, FILE_SIZE, NUM_DELETED = 5, 1, 6, 4
+# Of a column in a data file: its pages; of both, the places and sizes of their buffers; of a page, what it is made of,
+# within which a value that all rows have is the sixth field of the layout, and may look like a message.
+PAGE, BUFFERS, PAGE_BUFFERS, LAYOUT, EQUAL_VALUE = 2, (3, 4), (1, 2), (4, 2, 1, 2), 6
+# prost, which reads them, goes to 100.
+_DEEPEST = 50
 _FIXED_BYTES = {1: 8, 5: 4}
 
 
@@ -86,12 +99,15 @@ def refuse_other_places(folder: str, table: str) -> bool:
     for name, content in _manifests(system, found):
         _check_manifest(content, name, sizes)
     for file, entry in found.items():
-        if file.endswith(".lance"):
-            try:
-                content = system.cat_file(file, start=max(entry["size"] - _DATA_FOOTER_BYTES, 0), end=entry["size"])
-            except FileNotFoundError:
-                continue
-            _check_footer(content, entry["size"], file.rpartition("/")[2])
+        name = file.rpartition("/")[2]
+        # Another process may have taken an old file away.
+        with contextlib.suppress(FileNotFoundError):
+            if file.endswith(".lance"):
+                _check_data_file(partial(system.cat_file, file), entry["size"], name)
+            elif file.endswith(".arrow"):
+                if entry["size"] > MOST_DELETION_BYTES:
+                    raise ValueError(f"{name} has {entry['size']} bytes, and is not a list of deleted rows")
+                _check_deletions(system.cat_file(file, start=0, end=MOST_DELETION_BYTES), name)
     return any(file.endswith("manifest") for file in found)
 
 
@@ -223,15 +239,133 @@ def _check_fragment(fragment: int | bytes, name: str, sizes: Mapping[str, int]) 
     return numbers[FRAGMENT_ID]
 
 
-def _check_footer(footer: bytes, num_bytes: int, name: str) -> None:
-    if len(footer) < _DATA_FOOTER_BYTES or not footer.endswith(b"LANC"):
+def _check_data_file(read: Callable[..., bytes], num_bytes: int, name: str) -> None:
+    """Refuse numbers that cannot be at the end of a data file, and in what it says of its columns before it.
+
+    Args:
+        read: gives the file's bytes from a place on.
+        num_bytes: its size.
+        name: of the file.
+    """
+    begin = max(num_bytes - _DATA_END_BYTES, 0)
+    content = read(start=begin)
+    if len(content) != num_bytes - begin or len(content) < _DATA_FOOTER_BYTES or not content.endswith(b"LANC"):
         # A file that a writer left behind, or that was cut short, is not opened by LanceDB.
         return
-    columns, table, buffers = (int.from_bytes(footer[at : at + 8], "little") for at in (0, 8, 16))
-    num_buffers, num_columns = (int.from_bytes(footer[at : at + 4], "little") for at in (24, 28))
+    columns, table, buffers, num_buffers, num_columns = struct.unpack_from("<QQQII", content[-_DATA_FOOTER_BYTES:])
     end = num_bytes - _DATA_FOOTER_BYTES
     if not columns <= table <= table + num_columns * _ENTRY_BYTES <= buffers <= end - num_buffers * _ENTRY_BYTES:
         raise ValueError(f"{name} says at its end that it has more than it has")
+    if num_columns > MOST_COLUMNS or end - columns > MOST_BYTES:
+        raise ValueError(f"{name} says more of its columns than an index has of {MOST_COLUMNS}")
+    if columns < begin:
+        begin, content = columns, read(start=columns)
+    for place in range(table - begin, table - begin + num_columns * _ENTRY_BYTES, _ENTRY_BYTES):
+        start, size = struct.unpack_from("<QQ", content, place)
+        if not columns <= start <= start + size <= table:
+            raise ValueError(f"{name} says at its end that it has more than it has")
+        for field, value in _message(content[start - begin : start - begin + size], name):
+            if field in BUFFERS:
+                _check_buffers(value, num_bytes, name)
+            elif field == PAGE:
+                for part, below in _message(value, name):
+                    if part in PAGE_BUFFERS:
+                        _check_buffers(below, num_bytes, name)
+                # None counts more than the bits of the file.
+                if _largest(value, PAGE_BUFFERS) > 8 * num_bytes:
+                    raise ValueError(f"{name} has a page with more values, or parts of them, than it has bits")
+
+
+def _check_buffers(value: int | bytes, num_bytes: int, name: str) -> None:
+    """Refuse a place or a size beyond the file among those of a column or a page, which are one after the other."""
+    position = 0
+    numbers = [value] if isinstance(value, int) else []
+    while isinstance(value, bytes) and position < len(value):
+        number, position = _varint(value, position, len(value), name)
+        numbers.append(number)
+    if any(number > num_bytes for number in numbers):
+        raise ValueError(f"{name} has a buffer beyond its end")
+
+
+def _largest(message: bytes | int, passed_over: tuple[int, ...] = (), path: tuple[int, ...] = ()) -> int:
+    """The largest number in a message and in those within it; text, and bytes that are not a message, have none."""
+    if isinstance(message, int):
+        return message
+    try:
+        fields = list(_fields(message, 0, len(message), ""))
+    except ValueError:
+        return 0
+    if len(path) > _DEEPEST:
+        return 2**64
+    return max(
+        (
+            _largest(value, path=(*path, field))
+            for field, value in fields
+            if field not in passed_over and not (path[:-1] == LAYOUT and field == EQUAL_VALUE)
+        ),
+        default=0,
+    )
+
+
+def _check_deletions(content: bytes, name: str) -> None:
+    """Refuse a file of Arrow whose only batch lies outside of it, or is unpacked to more than any.
+
+    LanceDB takes memory for what the file says before it reads it.
+    """
+    if not content.endswith(b"ARROW1"):
+        return
+    try:
+        end = len(content) - 10
+        start = end - _number(content, end)
+        footer = start + _number(content, start)
+        batches, num_batches = _vector(content, footer, 3)
+        if num_batches != 1 or _vector(content, footer, 2)[1]:
+            raise ValueError(f"{name} has {num_batches} batches of deleted rows")
+        place, num_head, num_body = struct.unpack_from("<qi4xq", content, batches)
+        body = place + num_head
+        if min(place, num_head, num_body) < 0 or body + num_body > len(content):
+            raise ValueError(f"{name} says that it has more than it has")
+        message = place + (8 if content[place : place + 4] == b"\xff" * 4 else 4)
+        message += _number(content, message)
+        header = _field(content, message, 2)
+        header += _number(content, header)
+        buffers, num_buffers = _vector(content, header, 2)
+        if content[_field(content, message, 1)] != 3 or num_buffers > 2:
+            raise ValueError(f"{name} has another batch than of deleted rows")
+        for position in range(buffers, buffers + num_buffers * _ENTRY_BYTES, _ENTRY_BYTES):
+            offset, size = struct.unpack_from("<qq", content, position)
+            if min(offset, size) < 0 or offset + size > num_body:
+                raise ValueError(f"{name} says that it has more than it has")
+            # A packed one begins with its size, or -1.
+            unpacked = (
+                struct.unpack_from("<q", content, body + offset)[0] if size and _field(content, header, 3) else 0
+            )
+            if unpacked < -1 or unpacked > MOST_DELETION_BYTES:
+                raise ValueError(f"{name} is unpacked to more than a list of deleted rows")
+    except (struct.error, IndexError) as error:
+        raise ValueError(f"{name} is cut short") from error
+
+
+def _number(content: bytes, place: int, code: str = "<i") -> int:
+    return struct.unpack_from(code, content, place)[0]
+
+
+def _field(content: bytes, table: int, number: int) -> int:
+    """The place of a field of a table of FlatBuffers; 0 where it is left out."""
+    places = table - _number(content, table)
+    if 4 + 2 * number >= _number(content, places, "<H"):
+        return 0
+    offset = _number(content, places + 4 + 2 * number, "<H")
+    return table + offset if offset else 0
+
+
+def _vector(content: bytes, table: int, number: int) -> tuple[int, int]:
+    """Where the entries of a field begin, and how many they are."""
+    place = _field(content, table, number)
+    if not place:
+        return 0, 0
+    place += _number(content, place)
+    return place + 4, _number(content, place)
 
 
 def _message(value: int | bytes, name: str) -> Iterator[tuple[int, int | bytes]]:

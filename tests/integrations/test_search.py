@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from froster_hf import VideoDecodeError, load_pipeline
 from froster_hf.assets import SMALL_CLIP, SMALL_FROSTER
 from froster_hf.cli import main
 from froster_hf.integrations import search
-from froster_hf.integrations.lance_places import MOST_BYTES
+from froster_hf.integrations.lance_places import MOST_BYTES, _check_data_file
 from froster_hf.integrations.search import (
     FoundSegment,
     SearchIndexError,
@@ -795,6 +796,61 @@ def test_a_data_file_that_says_it_has_more_than_it_has_is_refused_by_name(
     monkeypatch.setattr("lancedb.connect", lambda *_, **__: pytest.fail("opened"))
     with pytest.raises(SearchIndexError, match=f"{re.escape(data.name)} says at its end"):
         open_index(in_store(tmp_path / "index") if is_stored else tmp_path / "index")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        # Of a page's layout: into how many buffers its values are split; how many bits one has.
+        (b"\x38\x01\x48\x03\x50\x01", b"\x38" + varint(2**31) + b"\x48\x03", "more values, or parts of them"),
+        (
+            b"\x1a\x08\x12\x06\x0a\x04\x0a\x02\x08\x20",
+            b"\x1a\x0d\x12\x0b\x0a\x09\x0a\x07\x08" + varint(2**40),
+            "more values, or parts of them",
+        ),
+        # The size of a page's buffers.
+        (b"\x12\x02", b"\x12\x07\x04" + varint(2**40) + b"\x12\x02", "a buffer beyond its end"),
+    ],
+)
+def test_a_page_of_more_than_its_file_has_is_refused(old, new, message):
+    layout = b"\x1a\x08\x12\x06\x0a\x04\x0a\x02\x08\x20\x32\x01\x01\x38\x01\x48\x03\x50\x01"
+    page = b"\x12\x02\x04\x68\x18\x03"
+
+    def data_file(page: bytes, layout: bytes) -> bytes:
+        for tag in (b"\x0a", b"\x12", b"\x0a", b"\x12", b"\x22"):
+            layout = tag + varint(len(layout)) + layout
+        column = b"\x12" + varint(len(page + layout)) + page + layout
+        table = 256 + len(column)
+        places = struct.pack("<QQ", 256, len(column)) + struct.pack("<QQQII", 256, table, table + 16, 0, 1)
+        return bytes(256) + column + places + b"\2\0\2\0LANC"
+
+    def check(content: bytes) -> None:
+        _check_data_file(lambda start: content[start:], len(content), "name")
+
+    check(data_file(page, layout))
+    forged = data_file(page.replace(old, new), layout.replace(old, new) if "buffer" not in message else layout)
+    with pytest.raises(ValueError, match=message):
+        check(forged)
+
+
+# What the footer says of the batch: the size of its body, and of its head; and the size of what is packed in it.
+@pytest.mark.parametrize(("at", "number"), [(-26, 2**40), (-26, -1), (-34, 2**31 - 1), (-250, 2**40), (-250, -2)])
+def test_a_list_of_deleted_rows_that_says_it_has_more_than_it_has_is_refused(
+    classify, videos, tmp_path, monkeypatch, at, number
+):
+    monkeypatch.setattr(search, "_put_files_together", lambda table: None)
+    index_videos(classify, [videos], output=tmp_path / "index")
+    (videos / "ring.mp4").unlink()
+    index_videos(classify, [videos], output=tmp_path / "index")
+    assert len(open_index(tmp_path / "index")) == 2
+    (deletions,) = (tmp_path / "index/segments.lance/_deletions").iterdir()
+    content = bytearray(deletions.read_bytes())
+    length = 4 if at == -34 else 8
+    content[len(content) + at : len(content) + at + length] = number.to_bytes(length, "little", signed=True)
+    deletions.write_bytes(content)
+    monkeypatch.setattr("lancedb.connect", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(SearchIndexError, match=f"{re.escape(deletions.name)} "):
+        open_index(tmp_path / "index")
 
 
 def test_a_data_file_that_ends_elsewhere_than_its_manifest_says_is_refused(index_of_one, classify, tmp_path):
