@@ -76,7 +76,8 @@ def predict_videos(
 
     Raises:
         ResultExistsError: `output` has answers, and neither of the two was asked for.
-        ValueError: labels, options, a shard or a file that cannot be, or another run is at work in the file.
+        ValueError: labels, options, a shard or a file that cannot be, standard input that workers are to read, or
+            another run is at work in the file.
         OtherAnswersError: see `resume`.
         OSError: the file cannot be written.
     """
@@ -90,6 +91,11 @@ def predict_videos(
         _check_output(path, resume=resume, overwrite=overwrite)
     built_with = {**classify._preprocess_params, **classify._forward_params, **classify._postprocess_params}
     asked = built_with | {name: value for name, value in options.items() if value is not None}
+    if "-" in own and asked.get("num_workers", classify._num_workers):
+        # Python closes it in the processes that it forks.
+        raise ValueError(
+            "Standard input (-) cannot be read by worker processes. Leave out `num_workers`, or name a file."
+        )
     # Wrong labels are one error, not one for every video.
     classify.label_embeds(**_label_options(asked))
     settings = "" if path is None else settings_of(classify, asked | _stored_labels(classify, asked))

@@ -126,11 +126,11 @@ def public_addresses(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise UnreadableVideoError(f"the host {host!r} is unknown: {_quoted(error)}") from error
+        raise UnreadableVideoError(f"the host {_quoted(host)} is unknown: {_quoted(error)}") from error
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     for address in addresses:
         if not is_public(address):
-            raise UnreadableVideoError(f"the host {host!r} has the address {address}, which is not public")
+            raise UnreadableVideoError(f"the host {_quoted(host)} has the address {address}, which is not public")
     return addresses
 
 

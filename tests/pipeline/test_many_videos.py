@@ -470,6 +470,11 @@ def test_standard_input_is_never_passed_over(videos, classify, tmp_path, monkeyp
         predict_videos(classify, "-", resume=True, **call)
 
 
+def test_standard_input_is_not_read_by_workers(videos, classify):
+    with pytest.raises(ValueError, match=r"cannot be read by worker processes\. Leave out `num_workers`, or"):
+        predict_videos(classify, [str(videos / "0.mp4"), "-"], candidate_labels=LABELS, num_workers=1)
+
+
 def test_an_address_is_known_by_itself(classify, tmp_path):
     """Each store would be asked for each video."""
     call = {"output": tmp_path / "answers.jsonl", "candidate_labels": LABELS}

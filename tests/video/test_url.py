@@ -465,6 +465,18 @@ def test_what_a_server_says_is_shown_without_control_characters_and_in_brief(ser
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize("host", ["a" * 60_000, "a." * 30_000])
+def test_a_long_host_is_told_in_brief(server, host):
+    def resolve(name, port):
+        return here(name, port) if name == "videos.test" else public_addresses(name, port)
+
+    with pytest.raises(UnreadableVideoError, match=r"^the host 'a") as caught:
+        fetch_url(
+            f"http://videos.test:{server.server_port}/to/http:!!{host}!", policy="http", limits=LIMITS, resolve=resolve
+        )
+    assert len(str(caught.value)) < 500
+
+
 NOT_PUBLIC = """
     127.0.0.1 10.1.2.3 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0 224.0.0.1 255.255.255.255 192.0.2.1
     192.0.0.1 192.0.0.8 192.0.0.192 192.88.99.1 168.63.129.16 100.100.100.200 192.175.48.1
