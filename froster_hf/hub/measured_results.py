@@ -17,13 +17,15 @@ from huggingface_hub import EvalResult, EvalResultEntry
 from ..data.catalogue import DATASETS
 from ..evaluation.metrics import METRICS, metrics_of
 from ..fingerprints import other_fields
-from ..printing import listing, one_line, printable
+from ..printing import LONGEST_MESSAGE, listing, one_line, printable
 from ..processing.text_files import read_json
 from .card_facts import CardFacts
 
 MAX_RESULT_BYTES = 16 << 20
 # Numbers of a result, each of which stands several times in a card: those of a protocol with a thousand splits.
 MOST_RESULTS = 4000
+# What they say, all together: a text of the file, such as its data set, stands with each of its numbers.
+MOST_CHARACTERS = 2**21
 # Of numbers over several parts; those of a part are in `METRICS`.
 SUMMARY_TITLES = {
     "harmonic_mean": "harmonic mean of top-1",
@@ -69,6 +71,17 @@ class MeasuredResult:
             raise ValueError(f"{self.metric} must be a number, got {self.value!r:.100}")
         if not all(count is None or type(count) is int for count in (self.num_clips, self.num_labels)):
             raise TypeError(f"counts must be whole numbers, got {self.num_clips!r:.100}, {self.num_labels!r:.100}")
+        if self.num_characters > LONGEST_MESSAGE:
+            raise ValueError(
+                f"names and remarks of {printable(self.key, limit=60)} have {self.num_characters:,} characters; a "
+                f"card shows at most {LONGEST_MESSAGE:,} with a number"
+            )
+
+    @property
+    def num_characters(self) -> int:
+        """Characters of all that it says."""
+        names = (self.dataset, self.part, self.metric, self.protocol_name, self.protocol)
+        return sum(len(str(text)) for text in (*names, self.value, self.num_clips, self.num_labels, *self.remarks))
 
     @property
     def key(self) -> str:
@@ -143,6 +156,11 @@ def read_measured_results(
         results = list(islice(_results(report, own[0]), MOST_RESULTS + 1)) if own else []
         if len(results) > MOST_RESULTS:
             raise ValueError(f"it has more than {MOST_RESULTS:,} numbers; a card shows no more")
+        if (size := sum(result.num_characters for result in results)) > MOST_CHARACTERS:
+            raise ValueError(
+                f"its {len(results):,} numbers have {size:,} characters with their names and remarks; a card shows at "
+                f"most {MOST_CHARACTERS:,}"
+            )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(
             f"{path} is not a result of `froster evaluate` by a protocol: {type(error).__name__} "
@@ -230,7 +248,7 @@ def benchmark_entries(results: list[MeasuredResult], facts: CardFacts) -> list[E
     """
     by_key = {result.key: result for result in results}
     if unknown := sorted(set(facts.benchmarks) - set(by_key)):
-        raise ValueError(f"`benchmarks` names {unknown}, but measured are {sorted(by_key)}.")
+        raise ValueError(f"`benchmarks` names {listing(unknown)}, but measured are {listing(sorted(by_key))}.")
     return [
         EvalResultEntry(
             **benchmark, value=by_key[key].value, notes="; ".join([by_key[key].protocol_name, *by_key[key].remarks])

@@ -342,7 +342,7 @@ def test_results_of_other_weights_and_other_files_are_refused(checkpoint, tmp_pa
     own = model_fingerprint(AutoModelForVideoClassification.from_pretrained(checkpoint))
     result_file(result, fingerprints=[own])
     facts = CardFacts("tiny", benchmarks={"ucf101/full/top1": {"dataset_id": "a/b", "task_id": "c"}})
-    with pytest.raises(ValueError, match=r"names \['ucf101/full/top1'\], but measured are"):
+    with pytest.raises(ValueError, match=r"names ucf101/full/top1, but measured are"):
         export_checkpoint(checkpoint, tmp_path / "out", facts=facts, results=[result])
     assert not (tmp_path / "out").exists(), "a refused export leaves nothing"
     assert not list(tmp_path.glob(".out*"))
@@ -379,6 +379,41 @@ def test_a_result_of_more_numbers_than_a_card_shows_is_refused(tmp_path, monkeyp
     assert len(read_measured_results(file, fingerprints={"a"})) == count
     monkeypatch.setattr(measured_results, "MOST_RESULTS", count - 1)
     with pytest.raises(ValueError, match=rf"result\.json .* has more than {count - 1} numbers"):
+        read_measured_results(file, fingerprints={"a"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda report, text: report["protocol"].update(dataset=text),
+        lambda report, text: report["protocol"].update(name=text),
+        lambda report, text: report.update(descriptions=text),
+        lambda report, text: report["count_differences"]["novel"].update(clips={"found": text, "published": 5}),
+        lambda report, text: report["results"]["ours"]["parts"][0]["base"].update(num_undecodable=text),
+        lambda report, text: report["results"]["ours"]["parts"][0]["base"].update(num_clips=int("1" * 4200)),
+    ],
+)
+def test_a_long_text_of_a_result_is_not_repeated_with_each_number(tmp_path, change):
+    file = result_file(tmp_path / "result.json", fingerprints=["a"])
+    report = json.loads(file.read_text())
+    change(report, "<" * 100_000)
+    file.write_text(json.dumps(report))
+    with pytest.raises(ValueError, match=r"result\.json .*characters; a card shows at most 4,000 with a number"):
+        read_measured_results(file, fingerprints={"a"})
+
+
+def test_texts_of_many_numbers_are_bounded_together(tmp_path):
+    """A thousand splits of a protocol with a long name are shown."""
+    file = result_file(tmp_path / "result.json", fingerprints=["a"])
+    report = json.loads(file.read_text())
+    parts = report["results"]["ours"]["parts"]
+    parts[0] = {f"split {index + 1}": parts[0]["base"] for index in range(1000)}
+    report["protocol"]["name"] = "n" * 200
+    file.write_text(json.dumps(report))
+    assert len(read_measured_results(file, fingerprints={"a"})) == 2001
+    report["protocol"]["dataset"] = "d" * 2000
+    file.write_text(json.dumps(report))
+    with pytest.raises(ValueError, match=r"its 2,001 numbers have 4,\d+,\d+ characters .* at most 2,097,152"):
         read_measured_results(file, fingerprints={"a"})
 
 
