@@ -211,11 +211,10 @@ def is_question(content: bytes) -> bool:
         return False
     if not isinstance(question, dict):
         return False
-    # Half of a character, as JSON can say it: Gradio fails over it with every question from then on. What is within
-    # the inputs, their checks refuse.
-    names = {name: value for name, value in question.items() if name != "data" or not isinstance(value, list)}
+    # Half of a character, as JSON can say it: Gradio fails over it with every question from then on, or where it
+    # repeats an input in an answer.
     try:
-        json.dumps(names, ensure_ascii=False).encode()
+        json.dumps(question, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):
         return False
     # Gradio would give the question a session of its own, and keep the messages for it under this name.

@@ -62,7 +62,9 @@ _ENTRY_BYTES = 16
 # The fields of a manifest, of its fragments, of its columns, of the data files of fragments and of their deletions.
 COLUMN, FRAGMENT, VERSION = 1, 2, 3
 FRAGMENT_ID, DATA_FILE, DELETIONS, NUM_ROWS = 1, 2, 3, 4
-COLUMN_TYPE, FILE_NAME, FILE_SIZE, NUM_DELETED = 5, 1, 6, 4
+COLUMN_ID, COLUMN_TYPE, FILE_NAME, FILE_SIZE, NUM_DELETED = 3, 5, 1, 6, 4
+# Of a data file: the numbers of its columns, and where each is in it, one byte each.
+FILE_COLUMNS = (2, 3)
 # Of a column in a data file: its pages; of both, the places and sizes of their buffers; of a page, what it is made of,
 # within which a value that all rows have is the sixth field of the layout, and may look like a message.
 PAGE, BUFFERS, PAGE_BUFFERS, LAYOUT, EQUAL_VALUE = 2, (3, 4), (1, 2), (4, 2, 1, 2), 6
@@ -179,7 +181,7 @@ def _check_manifest(content: bytes, name: str, sizes: Mapping[str, int]) -> None
         if num_columns > MOST_COLUMNS:
             raise ValueError(f"{name} has more columns than an index, which has {MOST_COLUMNS}")
         if field == COLUMN:
-            _check_column(value, name)
+            _check_column(value, name, num_columns - 1)
         if field in FLAGS and (not isinstance(value, int) or value & ~KNOWN_FLAGS):
             raise ValueError(f"{name} asks for more than an index does of whoever reads it (field {field})")
         if field == FRAGMENT:
@@ -191,7 +193,11 @@ def _check_manifest(content: bytes, name: str, sizes: Mapping[str, int]) -> None
                 raise ValueError(f"{name} has more than {MOST_FRAGMENTS} fragments")
 
 
-def _check_column(column: int | bytes, name: str) -> None:
+def _check_column(column: int | bytes, name: str, number: int) -> None:
+    numbers = [value for field, value in _message(column, name) if field == COLUMN_ID]
+    # LanceDB looks by it for what the column holds, and finds nothing, or what another one does.
+    if (numbers or [0]) != [number]:
+        raise ValueError(f"{name} has a column of another number than an index, whose are 0 to {MOST_COLUMNS - 1}")
     for field, value in _message(column, name):
         if field not in KNOWN_COLUMN_FIELDS:
             raise ValueError(f"{name} has a column with more than those of an index (field {field})")
@@ -217,7 +223,7 @@ def _check_fragment(fragment: int | bytes, name: str, sizes: Mapping[str, int]) 
                 raise ValueError(f"{name} has a fragment with a number that none has (field {field})")
             numbers[field] = value
         elif field == DATA_FILE:
-            known, stated = 0, [0]
+            known, stated, columns = 0, [0], dict.fromkeys(FILE_COLUMNS, b"")
             for part, content in _message(value, name):
                 if part not in KNOWN_FILE_FIELDS:
                     raise ValueError(f"{name} has a data file with more than those of an index (field {part})")
@@ -228,6 +234,10 @@ def _check_fragment(fragment: int | bytes, name: str, sizes: Mapping[str, int]) 
                     known = sizes.get(content.decode(), 0)
                 if part == FILE_SIZE and isinstance(content, int):
                     stated.append(content)
+                if part in FILE_COLUMNS and isinstance(content, bytes):
+                    columns[part] += content
+            if any(numbers != bytes(range(MOST_COLUMNS)) for numbers in columns.values()):
+                raise ValueError(f"{name} has a data file with other columns than the {MOST_COLUMNS} of an index")
             # LanceDB looks there for the footer, which would not be the file's own.
             if any(0 < size < known for size in stated):
                 raise ValueError(f"{name} states another size of a data file than its {known} bytes")

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import importlib
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -265,8 +266,9 @@ def check_finite(fields: Mapping[str, Any]) -> None:
     pending: list[tuple[str, Any]] = [("", fields)]
     while pending:
         name, value = pending.pop()
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"`{repr(name)[1:-1]:.100}` is {value}; it must be a finite number.")
+        # Whole numbers beyond all others are what no number of a model can be, either.
+        if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+            raise ValueError(f"`{repr(name)[1:-1]:.100}` is {value!s:.100}; it must be a finite number.")
         entries = vars(value) if isinstance(value, PreTrainedConfig) else value
         if isinstance(entries, Mapping):
             pending += [(f"{name}.{field}" if name else str(field), entry) for field, entry in entries.items()]
@@ -681,6 +683,9 @@ def read_dual_encoder_config(fields: Mapping[str, Any]) -> PreTrainedConfig:
             check_tower(fields.get(key), key)
     check_finite(fields)
     check_sizes(fields, {name: TOWER_SIZE_LIMITS[name] for name in ("num_labels", "projection_dim")})
+    if type(scale := fields.get("logit_scale_init_value")) is int:
+        # Of a whole number, transformers would make a parameter of whole numbers, which torch refuses.
+        fields = {**fields, "logit_scale_init_value": float(scale)}
     with value_errors():
         return find_implementation(entry.config, transformers)(**without_callers_fields(fields))
 

@@ -602,7 +602,8 @@ def _check_state(state: TrainerState, *, folders: set[Path]) -> None:
     for name, lowest in STATE_NUMBERS.items():
         value = getattr(state, name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if value is not None and not (is_number and value >= lowest):
+        # The Trainer writes null where nothing was evaluated, and counts with the others.
+        if not (is_number and value >= lowest) and not (value is None and name.startswith("best_")):
             raise ValueError(f"`{name}` of {TRAINER_STATE_NAME} is {printable(repr(value), limit=100)}")
     if not isinstance(state.global_step, int) or not isinstance(state.log_history, list | None):
         raise ValueError(f"`global_step` or `log_history` of {TRAINER_STATE_NAME} is of another type")

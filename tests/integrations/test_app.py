@@ -378,6 +378,8 @@ def test_a_request_without_a_length_or_beyond_any_question_is_refused_unread(add
         {"data": [], "fn_index": 0, "session_hash": "a", "event_id": "\ud800"},
         {"data": [], "fn_index": "\ud800", "session_hash": "a"},
         {"data": "\ud800", "fn_index": 0, "session_hash": "a"},
+        {"data": ["\ud800"], "fn_index": 0, "session_hash": "a"},
+        {"data": [{"a\udc00": [1]}], "fn_index": 0, "session_hash": "a"},
         {"data": [{}] * 10_000, "fn_index": 0, "session_hash": "a"},
         {"data": [[[["a"] * 2000]]], "session_hash": "a"},
         [],
@@ -394,12 +396,14 @@ def test_a_request_without_a_length_or_beyond_any_question_is_refused_unread(add
             "half of a character as a name",
             "half of one as an event",
         ),
-        *("half of one as a number", "half of one as inputs"),
+        *("half of one as a number", "half of one as inputs", "half of one in an input", "half of one within"),
         *("many values", "many values within", "no object", "too deep"),
         *("no number", "a whole number beyond all", "a number beyond all"),
     ],
 )
-@pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/call/predict", "/gradio_api/run/predict"])
+@pytest.mark.parametrize(
+    "path", [f"/gradio_api/{route}" for route in ("queue/join", "call/predict", "run/predict", "run/choices", "reset")]
+)
 def test_what_is_no_question_of_the_page_reaches_no_queue(address, path, question):
     """Gradio keeps names of sessions, however long, for whoever never reads an answer."""
     body = question if isinstance(question, str) else json.dumps(question)

@@ -746,6 +746,17 @@ BASE_PATH = b"\x08\x01\x18\x01\x22\x15s3://somebodys/bucket"
             )
         ),
         (lambda message: with_column(message, b"\x28\x01"), "a column of another type than"),
+        # Columns with each other's numbers (field 3) or those of none, in the table (1) and in a data file (2 and 3).
+        *((lambda message, n=n: with_column(message, b"\x18" + n), "of another number") for n in (b"\x01", b"\x06")),
+        (lambda message: with_column(message, b"\x18\x00\x18\x05"), "of another number"),
+        *(
+            (lambda message, old=old, new=new: message.replace(old, new), "a data file with other columns than the 6")
+            for old, new in (
+                (b"\x12\x06\0\1\2\3\4\5", b"\x12\x06\0\1\2\3\4\6"),
+                (b"\x1a\x06\0\1\2\3\4\5", b"\x1a\x06\1\0\2\3\4\5"),
+                (b"\x1a\x06\0\1\2\3\4\5", b"\x18\1\x18\2\x18\3\x18\4"),
+            )
+        ),
         (lambda message: with_column(message, type_of_column(b"string") + b"\x52\x00"), r"a column .* \(field 10\)"),
         (lambda message: message + b"\x48\x02", r"asks for more than an index does .* \(field 9\)"),
         (lambda message: message + fragment(b"\x08\x07") * 2, "two fragments of the number 7"),

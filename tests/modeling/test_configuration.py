@@ -3,7 +3,7 @@ import re
 
 import pytest
 import torch
-from transformers import AlignConfig, AutoConfig, AutoModel, CLIPConfig, Siglip2Config, SiglipConfig
+from transformers import AlignConfig, AutoConfig, AutoModel, CLIPConfig, CLIPModel, Siglip2Config, SiglipConfig
 
 from froster_hf import FrosterConfig, FrosterForVideoClassification, FrosterModel
 from froster_hf.assets import SMALL_FROSTER
@@ -89,7 +89,9 @@ def test_impossible_values_are_refused_by_name(fields, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize(
+    "number", [float("inf"), float("-inf"), float("nan"), 10**400], ids=["inf", "-inf", "nan", "whole"]
+)
 @pytest.mark.parametrize("model_type", ["froster", "clip", "siglip"])
 @pytest.mark.parametrize(
     ("fields", "named"),
@@ -105,8 +107,14 @@ def test_impossible_values_are_refused_by_name(fields, message):
 def test_a_number_that_is_not_finite_is_refused_by_its_field(tmp_path, fields, named, model_type, number):
     """transformers writes it as an object, and loads no configuration that has one."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, **fields(number)}))
-    with pytest.raises(ValueError, match=f"`{named}` is {number}; it must be a finite number"):
+    with pytest.raises(ValueError, match=f"`{named}` is {number!s:.100}; it must be a (finite )?number"):
         FrosterConfig.from_fields(json.loads((tmp_path / "config.json").read_text()))
+
+
+def test_a_scale_that_is_a_whole_number_is_that_number():
+    """As a file may write 3.0; transformers would make a parameter of whole numbers, which torch refuses."""
+    config = CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=24)
+    assert CLIPModel(read_dual_encoder_config(config.to_dict() | {"logit_scale_init_value": 3})).logit_scale == 3
 
 
 @pytest.mark.parametrize("name", list(SIZE_LIMITS))

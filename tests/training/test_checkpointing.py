@@ -19,7 +19,13 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback, TrainerControl
 
 from froster_hf.training import whole_folders
-from froster_hf.training.checkpointing import ResumeError, RunExistsError, list_checkpoints, newest_sound_checkpoint
+from froster_hf.training.checkpointing import (
+    STATE_NUMBERS,
+    ResumeError,
+    RunExistsError,
+    list_checkpoints,
+    newest_sound_checkpoint,
+)
 from froster_hf.training.stored_states import check_scaler
 from froster_hf.training.whole_folders import (
     DamagedFolderError,
@@ -430,6 +436,11 @@ FORGERIES = {
         lambda file: write_fields(file, global_step=10**400),
     ),
     "steps between logs that are text": ("trainer_state.json", lambda file: write_fields(file, logging_steps="2")),
+    **{
+        f"no number as {name}": ("trainer_state.json", lambda file, name=name: write_fields(file, **{name: None}))
+        for name in STATE_NUMBERS
+        if not name.startswith("best_")
+    },
     "a metric that is text": ("trainer_state.json", lambda file: write_fields(file, best_metric="best")),
     "a history that is a number": ("trainer_state.json", lambda file: write_fields(file, log_history=3)),
     "a best checkpoint elsewhere": (
