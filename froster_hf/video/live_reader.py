@@ -200,4 +200,5 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
     damaged = av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.NotImplementedError
     for packet in container.demux(stream):
         with contextlib.suppress(*damaged):
-            yield from packet.decode()
+            # Of one that is marked so, a part or all are remains of the picture before.
+            yield from (frame for frame in packet.decode() if not frame.is_corrupt)

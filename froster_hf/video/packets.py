@@ -347,7 +347,8 @@ def read_packets(
                     order.add(is_entry=is_entry)
                 except NotAnIndexError:
                     entries = None
-            packets.append(_Packet(getattr(packet, time_name), packet.is_keyframe and is_entry, hash(content)))
+            is_key = packet.is_keyframe and is_entry
+            packets.append(_Packet(getattr(packet, time_name), packet.dts, is_key, hash(content)))
             duration = max(packet.duration or 0, 0) or duration
     except av.FFmpegError as error:
         failure = ffmpeg_failure(f"damaged after {len(packets)} packets", error)
@@ -557,8 +558,27 @@ def _watching_decoder(stream, options: dict[str, str]) -> av.VideoCodecContext:
 
 class _Packet(NamedTuple):
     time: int | None
+    decode_time: int | None
     is_key: bool
     content: int
+
+
+def _check_rate(packets: list[_Packet], rate: Fraction, time_base: Fraction) -> None:
+    """Refuse packets whose few times are not those of frames at this rate, by which all are to be counted off."""
+    # Unlike those of presentation, in the order of the file.
+    known = [
+        (place, each.decode_time) for place, each in enumerate(packets) if None not in (each.time, each.decode_time)
+    ]
+    steps = np.diff(np.array(known, dtype=np.int64).reshape(-1, 2), axis=0)
+    # A clock that goes back is that of another file, which was joined.
+    steps = steps[steps[:, 1] > 0]
+    num_packets, ticks = np.vstack([steps, steps.sum(axis=0)]).T
+    # A time may stand for the packet before or behind its own; 29.97 is often called 30.
+    if np.any(np.abs(ticks * float(time_base * rate) - num_packets) > 2 + num_packets / 100):
+        raise UnreadableVideoError(
+            "most of its pictures have no times, and the times of the others do not fit its "
+            f"{float(rate):g} frames per second; encode it again, for example as MP4"
+        )
 
 
 def _table(
@@ -575,12 +595,14 @@ def _table(
     num_times, num_missing = len(set(known_times)), len(packets) - len(known_times)
     # A few packets may bear the time of others, as where a recorder counts in milliseconds.
     has_times = 2 * num_times > len(known_times)
+    rate = Fraction(stream.average_rate or stream.base_rate or 25)
     if num_missing and container not in WITH_LOST_TIMES:
         is_shared = container in MPEG_STREAMS and len(packets) <= PACKETS_PER_TIME * len(known_times)
+        if has_times and not is_shared and container in MPEG_STREAMS:
+            _check_rate(packets, rate, stream.time_base)
         has_times = has_times and is_shared
     if num_times < len(packets):
         entries = None
-    rate = Fraction(stream.average_rate or stream.base_rate or 25)
     if has_times:
         time_base = stream.time_base
         last = known_times[0]

@@ -987,6 +987,27 @@ def test_pictures_that_share_a_piece_leave_the_others_their_times(video_file, tm
     assert probe_video(path).duration_seconds == pytest.approx(1.6 + pause_seconds, abs=1e-3)
 
 
+@pytest.mark.parametrize("b_frames", [0, 3])
+def test_few_times_have_to_fit_the_rate_by_which_frames_are_counted_off(tmp_path, b_frames):
+    """Several small pictures lie in one piece of MPEG-PS, which has one time."""
+    kind = VideoKind(".mpg", "libx264", {"g": "12", "bf": str(b_frames), "crf": "40"})
+    even = render_video(tmp_path / "even.mpg", kind, num_frames=80).read_bytes()
+    assert probe_video(even).duration_seconds == pytest.approx(3.2)
+    assert probe_video(even * 2).duration_seconds == pytest.approx(6.4)
+
+    def pause(packets: list[av.Packet]) -> list[av.Packet]:
+        for packet in packets[36:]:
+            packet.pts += 900_000
+            packet.dts += 900_000
+        return packets
+
+    whole = render_video(tmp_path / "whole.ts", kind, num_frames=80)
+    uneven = render_video(tmp_path / "uneven.mpg", replace(kind, variable_rate=True), num_frames=80)
+    for file in (uneven, with_packets(whole, tmp_path / "pause.mpg", pause)):
+        with pytest.raises(VideoDecodeError, match=r"the times of the others do not fit its 25 frames per second"):
+            probe_video(file)
+
+
 def program(path: Path, number: int, *, clock: int, kind: VideoKind) -> list[bytes]:
     """A program of a broadcast, in packets that bear no other program's numbers."""
     numbers = {

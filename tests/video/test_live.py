@@ -27,7 +27,7 @@ from froster_hf.video.decoding import decode_frames
 from froster_hf.video.live import LiveFrame, live_frames, rolling_windows
 from froster_hf.video.types import VideoDecodeError, VideoLimits
 from tests.fixtures.rtsp import rtp_packets, rtsp_camera
-from tests.fixtures.videos import VIDEO_KINDS, draw_frame, read_index, render_video
+from tests.fixtures.videos import VIDEO_KINDS, VideoKind, draw_frame, read_index, render_video
 
 FRAME = torch.zeros(3, 4, 4, dtype=torch.uint8)
 
@@ -178,6 +178,31 @@ def test_the_track_of_a_source_is_the_one_that_a_file_is_read_by(tmp_path, suffi
     assert read_index(decode_frames(tmp_path / f"clip{suffix}", [0])[0][0].numpy()) == 8
     with http_folder(tmp_path) as url:
         assert indices(live_frames(f"{url}/clip{suffix}", max_reconnects=0, interval_seconds=0.04)) == [8, 9, 10, 11]
+
+
+MPEG4_MKV = VideoKind(".mkv", "mpeg4", {"g": "12"}, bit_rate=400_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [
+        (MPEG4_MKV, replace(MPEG4_MKV, width=192, height=144)),
+        (VIDEO_KINDS["mpeg2_ts"], VIDEO_KINDS["h264_ts"]),
+    ],
+    ids=["size", "codec"],
+)
+def test_pictures_that_are_marked_as_damaged_where_the_video_changes_are_passed_over(tmp_path, kind, other):
+    """The decoder is set up for what came before, and draws remains of it."""
+    parts = [render_video(tmp_path / f"{number}{each.suffix}", each) for number, each in enumerate((kind, other))]
+    found = []
+    with (
+        tcp_source(b"".join(part.read_bytes() for part in parts)) as address,
+        contextlib.suppress(VideoDecodeError),
+    ):
+        for frame in live_frames(address, interval_seconds=0.01, max_reconnects=0):
+            found += indices([frame])
+    assert found[:36] == list(range(36))
+    assert found == sorted(set(found))
 
 
 def test_a_source_of_fields_of_h265_is_an_error(tmp_path):
