@@ -53,8 +53,10 @@ _OTHER_PICTURES = frozenset(
 )
 
 # Of a TIFF file: bits of each channel, what they mean (0: inverted), their order in a byte, the number of channels,
-# whether these lie together or apart, the palette's colors, and how many pixels share those of YCbCr (6).
+# whether these lie together or apart, the palette's colors, how many pixels share those of YCbCr (6), what channels
+# beyond the colors mean, and of tiles the width, the height and the places.
 _BITS, _MEANING, _BIT_ORDER, _SAMPLES, _PLANES, _COLOR_MAP, _SUBSAMPLING = 258, 262, 266, 277, 284, 320, 530
+_EXTRA_SAMPLES, _TILE_WIDTH, _TILE_HEIGHT, _TILE_PLACES = 338, 322, 323, 324
 
 # MPO files, read as JPEG, are JPEG files with further pictures behind the first.
 _PLUGINS = ("Bmp", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
@@ -77,7 +79,7 @@ def image_files(folder: str, limits: VideoLimits) -> list[str]:
     Where the names are alike but for their numbers, 0.25 stands before 0.5, as of seconds.
 
     Passed over: hidden files, such as the "._1.png" that macOS writes beside "1.png", folders, and files that are not
-    pictures by their suffix.
+    pictures by their suffix. Links, pipes and the like count, and are refused where they are read and lead to no file.
 
     Args:
         folder: path of the folder.
@@ -110,9 +112,9 @@ def image_files(folder: str, limits: VideoLimits) -> list[str]:
 
 
 def _is_image_file(entry: os.DirEntry[str], suffixes: Collection[str]) -> bool:
-    """Whether it has one of the suffixes, and is a file, or a link that leads nowhere: its frame is missed."""
-    suffix = os.path.splitext(entry.name)[1].lower()
-    return suffix in suffixes and (os.path.isfile(entry.path) or not os.path.exists(entry.path))
+    """Whether it has one of the suffixes, and is all but a folder: where it is a pipe, or a link that leads nowhere or
+    to a folder, its frame is missed, which whatever opens it says."""
+    return os.path.splitext(entry.name)[1].lower() in suffixes and not entry.is_dir(follow_symlinks=False)
 
 
 def read_images(
@@ -175,6 +177,15 @@ def _read_image(file: BinaryIO, limits: VideoLimits) -> np.ndarray:
                 "its colors are not compressed, and are subsampled (YCbCr), or lie in planes of more or fewer than 8 "
                 "bits, or of inverted or reversed ones: store them together, as RGB"
             )
+        if _has_nameless_plane(image):
+            raise UnreadableVideoError(
+                "a fourth channel lies in a plane of its own, and nothing says what it means (ExtraSamples): store "
+                "the colors together, as RGB"
+            )
+        if image.format == "TIFF":
+            _check_tiles(image)
+        if image.mode[0] == "P":
+            _check_palette(image)
         if image.mode[0] in "IF":
             # Pillow cuts such numbers off at 0 and 255: most of the picture would be black or white.
             values = np.asarray(image)
@@ -207,3 +218,35 @@ def _is_laid_out_otherwise(image: Any) -> bool:
         return True
     is_plain = meaning != 0 and image.tag_v2.get(_BIT_ORDER, 1) == 1 and set(image.tag_v2.get(_BITS, (1,))) == {8}
     return image.tag_v2.get(_PLANES) == 2 and not is_plain
+
+
+def _has_nameless_plane(image: Any) -> bool:
+    """Whether it is a TIFF file of RGB in planes with a fourth one that it does not explain: Pillow divides the colors
+    by that, as by opacity, or skews tiles that are not compressed. Strips that are not are right."""
+    if image.format != "TIFF" or image.mode != "RGBA" or image.tag_v2.get(_PLANES) != 2:
+        return False
+    return _EXTRA_SAMPLES not in image.tag_v2 and (image.tile[0][0] != "raw" or _TILE_PLACES in image.tag_v2)
+
+
+def _check_tiles(image: Any) -> None:
+    """Raise where tiles are decoded for far more pixels than the picture has, for all of which one may be stored."""
+    width = image.tag_v2.get(_TILE_WIDTH) or image.width
+    height = image.tag_v2.get(_TILE_HEIGHT) or image.height
+    decoded = -(-image.width // width) * width * -(-image.height // height) * height
+    # Small pictures may lie in one large tile.
+    if decoded > 4 * image.width * image.height + 2**24:
+        raise UnreadableVideoError(
+            f"its tiles of {width}x{height} have {decoded} pixels, for a picture of {image.width}x{image.height}: "
+            "store it in smaller ones, or in strips"
+        )
+
+
+def _check_palette(image: Any) -> None:
+    """Raise where pixels have colors that the palette lacks, which would be black."""
+    palette = image.palette
+    # As stored, such as BGRX, or once pixels are decoded as RGB or RGBA.
+    count = len(palette.palette) // len((palette.rawmode or palette.mode).partition(";")[0]) if palette else 0
+    if (highest := image.getchannel(0).getextrema()[1]) >= count:
+        raise UnreadableVideoError(
+            f"it is damaged: its palette has {count} colors, and its pixels name number {highest}, counted from 0"
+        )

@@ -322,13 +322,15 @@ def _received(requests: BinaryIO, size: int) -> bytearray:
 def _open_regular(path: str) -> BinaryIO:
     """A regular file, opened to be read; nothing that opening could wait for is waited for."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        # Asked before as well: opening a device may set it off.
+        if stat.S_ISREG(os.stat(path).st_mode):
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return os.fdopen(descriptor, "rb")
+            os.close(descriptor)
     except OSError as error:
         raise path_error(error) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnreadableVideoError("it is not a regular file")
-    return os.fdopen(descriptor, "rb")
+    raise UnreadableVideoError("it is not a regular file")
 
 
 @contextlib.contextmanager

@@ -179,7 +179,7 @@ def test_descriptors_that_a_warm_process_lacks_are_not_the_video_s_fault(video_f
     with monkeypatch.context() as patch:
         patch.setattr(server.os, "open", refusing(OSError(errno.ENFILE, "Too many open files")))
         with pytest.raises(SystemLacksError):
-            server._open_regular("clip.mp4")
+            server._open_regular(__file__)
     path = video_file("h264_mp4")
     decode_frames(path, [3])
     reply = {"unavailable": [errno.ENFILE, "Too many open files"]}

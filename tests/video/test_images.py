@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import socket
 import struct
 import sys
 import time
@@ -101,6 +102,19 @@ def test_the_colors_of_a_palette_may_be_stored_in_8_bits(depth):
     assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), shown)
 
 
+def tiff(pixels: bytes, values: dict[int, list[int]]) -> bytes:
+    """A TIFF file of these tags, whose pixels begin at byte 8."""
+    kinds = {258: 3, 259: 3, 262: 3, 266: 3, 277: 3, 284: 3, 338: 3}
+    table, further = struct.pack("<H", len(values)), b""
+    place = 8 + len(pixels) + 2 + 12 * len(values) + 4
+    for tag, numbers in sorted(values.items()):
+        stored = struct.pack(f"<{len(numbers)}{'H' if tag in kinds else 'I'}", *numbers)
+        table += struct.pack("<HHI", tag, kinds.get(tag, 4), len(numbers))
+        table += stored.ljust(4, b"\0") if len(stored) <= 4 else struct.pack("<I", place + len(further))
+        further += stored if len(stored) > 4 else b""
+    return struct.pack("<2sHI", b"II", 42, 8 + len(pixels)) + pixels + table + bytes(4) + further
+
+
 @pytest.mark.parametrize(
     ("bits", "meaning", "bit_order"), [(8, 2, 1), (16, 2, 1), (8, 2, 2), (8, 1, 1), (8, 0, 1), (1, 1, 1), (4, 1, 1)]
 )
@@ -108,23 +122,77 @@ def test_planes_that_are_not_compressed_are_plain_ones_of_8_bits_or_refused(bits
     """Pillow takes all for plain planes of 8 bits, also where there is but one: a picture, but another one."""
     shown = np.random.default_rng(0).integers(0, 256, (24, 32, 3 if meaning == 2 else 1), dtype=np.uint8)
     planes = shown.transpose(2, 0, 1).astype("<u2" if bits == 16 else "u1") * (257 if bits == 16 else 1)
-    count, behind = len(planes), 8 + planes.nbytes
-    kinds = {258: 3, 259: 3, 262: 3, 266: 3, 277: 3, 284: 3}
+    count = len(planes)
     values = {256: [32], 257: [24], 258: [bits] * count, 259: [1], 262: [meaning], 266: [bit_order]}
     values |= {273: [8 + index * planes[0].nbytes for index in range(count)], 277: [count], 278: [24]}
     values |= {279: [24 * 32 * bits // 8] * count, 284: [2]}
-    table, further = struct.pack("<H", len(values)), b""
-    place = behind + 2 + 12 * len(values) + 4
-    for tag, numbers in values.items():
-        stored = struct.pack(f"<{count if len(numbers) > 1 else 1}{'H' if tag in kinds else 'I'}", *numbers)
-        table += struct.pack("<HHI", tag, kinds.get(tag, 4), len(numbers))
-        table += stored.ljust(4, b"\0") if len(stored) <= 4 else struct.pack("<I", place + len(further))
-        further += stored if len(stored) > 4 else b""
-    data = struct.pack("<2sHI", b"II", 42, behind) + planes.tobytes() + table + bytes(4) + further
+    data = tiff(planes.tobytes(), values)
     if bits == 8 and meaning and bit_order == 1:
         assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), shown.repeat(3 // count, 2))
         return
     with pytest.raises(VideoDecodeError, match="or lie in planes of more or fewer than 8 bits"):
+        decode_image_files({0: data})
+
+
+@pytest.mark.parametrize("meaning", [None, 2])
+@pytest.mark.parametrize(("compression", "is_tiled"), [(1, False), (1, True), (8, False), (8, True)])
+def test_a_fourth_plane_without_a_meaning_does_not_alter_the_others(compression, is_tiled, meaning):
+    """Pillow divides compressed colors by it, and skews tiles that reach beyond the right edge."""
+    shown = np.random.default_rng(0).integers(0, 256, (16, 24, 4), dtype=np.uint8)
+    planes = np.pad(shown, ((0, 0), (0, 8), (0, 0))).transpose(2, 0, 1) if is_tiled else shown.transpose(2, 0, 1)
+    parts = [part.tobytes() for plane in planes for part in np.split(plane, 2 if is_tiled else 1, axis=1)]
+    parts = [zlib.compress(part) if compression == 8 else part for part in parts]
+    places = [8 + sum(map(len, parts[:index])) for index in range(len(parts))]
+    values = {256: [24], 257: [16], 258: [8] * 4, 259: [compression], 262: [2], 277: [4], 284: [2]}
+    values |= {322: [16], 323: [16], 324: places} if is_tiled else {273: places, 278: [16]}
+    values |= {325 if is_tiled else 279: list(map(len, parts))} | ({} if meaning is None else {338: [meaning]})
+    data = tiff(b"".join(parts), values)
+    if meaning is None and (compression == 8 or is_tiled):
+        with pytest.raises(VideoDecodeError, match=r"a fourth channel .* nothing says what it means \(ExtraSamples\)"):
+            decode_image_files({0: data})
+        return
+    assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), shown[..., :3])
+
+
+@pytest.mark.parametrize("num_tiles", [1, 200])
+def test_tiles_for_far_more_pixels_than_a_picture_has_are_not_decoded(num_tiles):
+    """All of them may be one: 200 of 16 million pixels took seven seconds."""
+    side = 1024 if num_tiles == 1 else 4096
+    stored = zlib.compress(bytes(side * side))
+    values = {256: [16], 257: [side * num_tiles], 258: [8], 259: [8], 262: [1], 277: [1], 322: [side], 323: [side]}
+    data = tiff(stored, values | {324: [8] * num_tiles, 325: [len(stored)] * num_tiles})
+    if num_tiles == 1:
+        assert decode_image_files({0: data}).shape == (1, 3, side, 16)
+        return
+    with pytest.raises(VideoDecodeError, match="its tiles of 4096x4096 have 3355443200 pixels, for a picture of 16x8"):
+        decode_image_files({0: data}, limits=VideoLimits(max_pixels=2**30))
+
+
+@pytest.mark.parametrize("num_colors", [0, 5, 6])
+@pytest.mark.parametrize("image_format", ["PNG", "BMP", "TIFF"])
+def test_pixels_of_colors_that_a_palette_lacks_are_not_black(image_format, num_colors):
+    indices = np.arange(24 * 32, dtype=np.uint8).reshape(24, 32) % 6
+    colors = np.random.default_rng(0).integers(1, 256, (6, 3), dtype=np.uint8)
+    stored = colors[:num_colors]
+    if image_format == "PNG":
+        header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 24, 8, 3, 0, 0, 0))
+        pixels = png_chunk(b"IDAT", zlib.compress(np.pad(indices, ((0, 0), (1, 0))).tobytes()))
+        palette = png_chunk(b"PLTE", stored.tobytes()) if num_colors else b""
+        data = b"\x89PNG\r\n\x1a\n" + header + palette + pixels + png_chunk(b"IEND", b"")
+    elif image_format == "BMP":
+        # None stands for 256 there.
+        count = num_colors or 1
+        header = struct.pack("<IiiHHIIiiII", 40, 32, 24, 1, 8, 0, 24 * 32, 0, 0, count, 0)
+        palette = np.pad(colors[:count, ::-1], ((0, 0), (0, 1))).tobytes()
+        data = b"BM" + struct.pack("<IHHI", 54 + len(palette) + 24 * 32, 0, 0, 54 + len(palette))
+        data += header + palette + indices[::-1].tobytes()
+    else:
+        values = {256: [32], 257: [24], 258: [8], 259: [1], 262: [3], 273: [8], 277: [1], 278: [24], 279: [24 * 32]}
+        data = tiff(indices.tobytes(), values | {320: (stored.T.astype(int) * 257).ravel().tolist() or [0]})
+    if num_colors == 6:
+        assert np.array_equal(decode_image_files({0: data})[0].permute(1, 2, 0).numpy(), colors[indices])
+        return
+    with pytest.raises(VideoDecodeError, match=r"its palette has \d colors, and its pixels name number 5"):
         decode_image_files({0: data})
 
 
@@ -203,7 +271,6 @@ def test_numbers_count_by_value_and_hidden_files_are_no_frames(tmp_path):
     for name in ("frames.png", ".trash.png"):
         (tmp_path / name).mkdir()
     (tmp_path / "Thumbs.db").write_bytes(b"no image")
-    os.mkfifo(tmp_path / "frame_5.png")
     assert values(tmp_path) == [0, 1, 2, 3, 4]
 
 
@@ -597,6 +664,26 @@ def test_a_link_that_leads_nowhere_is_a_frame_that_cannot_be_read(tmp_path, targ
     with pytest.raises(VideoDecodeError, match=r"'2\.png': "):
         values(tmp_path)
     assert decode_images(tmp_path, indices=lambda count: [0, count - 1]).num_frames == 3
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "link to a folder"])
+def test_what_stands_in_place_of_a_frame_is_not_passed_over(tmp_path, monkeypatch, kind):
+    """Nor opened and waited for. A folder of such a name is one of something else."""
+    picture(1).save(tmp_path / "1.png")
+    picture(3).save(tmp_path / "3.png")
+    (tmp_path / "4.png").mkdir()
+    assert values(tmp_path) == [1, 3]
+    with socket.socket(socket.AF_UNIX) as server:
+        if kind == "pipe":
+            os.mkfifo(tmp_path / "2.png")
+        elif kind == "socket":
+            # By a short name, as sockets need.
+            monkeypatch.chdir(tmp_path)
+            server.bind("2.png")
+        else:
+            (tmp_path / "2.png").symlink_to("/dev/zero" if kind == "device" else "4.png")
+        with pytest.raises(VideoDecodeError, match=r"'2\.png': it is not a regular file"):
+            values(tmp_path)
 
 
 def test_a_folder_that_cannot_be_listed_is_one_error(tmp_path):
