@@ -337,6 +337,10 @@ def read_packets(
                 check.look(bytes(packet), len(packets))
             if packet.is_discard:
                 # It lies outside the edit list: decoded, but not shown.
+                if codec == "gif":  # whose decoder shows it
+                    raise UnreadableVideoError(
+                        "its edit list hides pictures of GIF; save it as GIF, or encode it again"
+                    )
                 entries = None
                 continue
             is_entry, content = False, b""

@@ -987,6 +987,20 @@ def test_pictures_that_share_a_piece_leave_the_others_their_times(video_file, tm
     assert probe_video(path).duration_seconds == pytest.approx(1.6 + pause_seconds, abs=1e-3)
 
 
+def test_pictures_of_gif_that_an_edit_list_hides_are_refused(tmp_path):
+    """FFmpeg's decoder would show them."""
+
+    def begin_before_zero(packets: list[av.Packet]) -> list[av.Packet]:
+        for packet in packets:
+            packet.pts = packet.dts = packet.pts - packets[15].pts
+        return packets
+
+    path = render_video(tmp_path / "whole.mov", VideoKind(".mov", "gif", pix_fmt="rgb8"))
+    assert probe_video(path).num_frames == 40
+    with pytest.raises(VideoDecodeError, match="its edit list hides pictures of GIF"):
+        probe_video(with_packets(path, tmp_path / "cut.mov", begin_before_zero))
+
+
 @pytest.mark.parametrize("b_frames", [0, 3])
 def test_few_times_have_to_fit_the_rate_by_which_frames_are_counted_off(tmp_path, b_frames):
     """Several small pictures lie in one piece of MPEG-PS, which has one time."""
