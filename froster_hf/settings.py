@@ -8,8 +8,10 @@ depth before anything is built from it. So a small file cannot become a large va
 be read. Unknown fields, and values of another type than the field's, are errors.
 """
 
+import copy
 import dataclasses
 import difflib
+import functools
 import math
 import os
 import re
@@ -150,7 +152,11 @@ def read_yaml_file(path: str | os.PathLike) -> Any:
             text = file.read(MAX_CHARACTERS + 1)
         except UnicodeDecodeError as error:
             raise ValueError(f"{os.fspath(path)} is not text in UTF-8: {error.reason}.") from error
-    return read_yaml(text.removeprefix("\ufeff"), where=os.fspath(path))
+    return copy.deepcopy(_read_once(text.removeprefix("\ufeff"), where=os.fspath(path)))
+
+
+# Each method of a study reads the recipe of all, and a long one takes seconds. Of two chains of files at most.
+_read_once = functools.lru_cache(maxsize=2 * MOST_EXTENDED)(read_yaml)
 
 
 def yaml_text(value: Any) -> str:

@@ -168,6 +168,17 @@ def test_a_pipe_is_not_waited_for(tmp_path):
             load(pipe)
 
 
+def test_a_long_file_that_many_methods_share_is_parsed_once(tmp_path, monkeypatch):
+    file, parsed, load = tmp_path / "recipe.yaml", [], yaml.load
+    monkeypatch.setattr(yaml, "load", lambda *arguments: parsed.append(arguments) or load(*arguments))
+    file.write_text("values: [1, 2]")
+    read_yaml_file(file)["values"].append(3)
+    assert read_yaml_file(file) == {"values": [1, 2]}
+    assert len(parsed) == 1
+    file.write_text("values: [1, 2, 3]")
+    assert read_yaml_file(file) == {"values": [1, 2, 3]}
+
+
 def test_numbers_dates_and_quoted_text_are_what_they_look_like():
     text = "{a: 1e-5, b: 2E+3, c: '1e-5', d: '10', e: 2024-01-01, f: -1.5e3, g: 3, h: 1e, i: ~, j: .5, k: =, l: no}"
     assert read_yaml(text, where="x") == {

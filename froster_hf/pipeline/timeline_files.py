@@ -35,6 +35,8 @@ OTHER_COLOR = "0.75"
 TICK_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200)
 # Of the labels in the JSON of all windows, on the disk: a day at half a second with 256 labels of 100 characters each.
 MOST_CHARACTERS = 2**32
+# Of fewer windows, as many in each as 256 labels of 256 characters have, beside what any video may have.
+MOST_CHARACTERS_OF_A_WINDOW, MOST_CHARACTERS_OF_ANY = 2**16, 2**26
 SRT_MARKUP = str.maketrans("<{}", "‹()")
 # A spreadsheet takes a cell that begins so for a formula, which may fetch addresses. Where the comma is a decimal sign
 # it splits lines at semicolons, and heeds no quotes within a cell.
@@ -93,12 +95,14 @@ def json_pieces(timeline: Timeline, *, separator: str, encoding: str = "utf-8") 
         ValueError: a score is infinite or NaN, which JSON does not have; or the labels, which each window repeats,
             would fill the disk.
     """
-    lengths = torch.tensor([len(label) for label in timeline.labels])
+    # With escapes, of six characters each, in which one odd label has all of its window written.
+    lengths = torch.tensor([len(json_text(label, encoding="ascii")) - 2 for label in timeline.labels])
     counts = timeline.scores.indices.flatten().bincount(minlength=len(lengths))
-    if (characters := int((counts * lengths).sum())) > MOST_CHARACTERS:
+    most = min(MOST_CHARACTERS, MOST_CHARACTERS_OF_ANY + MOST_CHARACTERS_OF_A_WINDOW * len(timeline.windows))
+    if (characters := int((counts * lengths).sum())) > most:
         raise ValueError(
             f"The labels that score highest, written for each of {len(timeline.windows):,} windows, are "
-            f"{characters:,} characters; up to {MOST_CHARACTERS:,} are written. Take fewer or shorter labels, or a "
+            f"up to {characters:,} characters; up to {most:,} are written. Take fewer or shorter labels, or a "
             "longer stride."
         )
     outline = json_text(timeline.outline(), encoding=encoding)

@@ -638,13 +638,30 @@ def test_more_segments_of_many_labels_than_are_held_are_refused(monkeypatch):
 
 
 def test_long_labels_that_each_window_would_repeat_are_not_written(timeline, monkeypatch, tmp_path):
-    repeated = sum(len(label) for window in timeline.window_scores() for label in window["scores"])
+    # Labels in quotes are written with escapes.
+    repeated = sum(len(json.dumps(label)) - 2 for window in timeline.window_scores() for label in window["scores"])
     monkeypatch.setattr(timeline_files, "MOST_CHARACTERS", repeated - 1)
-    with pytest.raises(ValueError, match=rf"are {repeated} characters; up to {repeated - 1} are written"):
+    with pytest.raises(ValueError, match=rf"are up to {repeated} characters; up to {repeated - 1} are written"):
         write_timeline(timeline, tmp_path / "timeline.json")
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(timeline_files, "MOST_CHARACTERS", repeated)
     write_timeline(timeline, tmp_path / "timeline.json")
+
+
+def test_what_the_windows_of_a_short_video_repeat_is_bounded_as_it_is_written():
+    def begin(letters, *, num_windows):
+        labels = [f"{letters}{number}" for number in range(256)]
+        scores = WindowScores(torch.zeros(num_windows, 256), torch.arange(256).expand(num_windows, 256))
+        return next(json_pieces(Timeline(labels, 1.0, [(0.0, 1.0)] * num_windows, scores, []), separator=""))
+
+    # Short labels in any script, and a few windows of long ones, are written.
+    begin("跑步" * 10, num_windows=3600)
+    begin("a" * 1900, num_windows=60)
+    with pytest.raises(ValueError, match=r"3,600 windows, are up to [\d,]+ characters; up to 303,038,464"):
+        begin("a" * 1150, num_windows=3600)
+    # Of six characters each.
+    with pytest.raises(ValueError, match=r"up to [\d,]+ characters; up to 303,038,464"):
+        begin("\u0301b" * 150, num_windows=3600)
 
 
 def test_the_labels_of_a_picture_are_found_without_a_list_of_all_scores():
