@@ -17,9 +17,8 @@ from ..processing.text_files import (
     shown_path,
 )
 from ..video.files import LINKS, UNREADABLE, match_pattern, search_folder
-from ..video.source import LONGEST_PATH
 from ..video.stores import find_videos_at, is_address
-from ..video.types import UnreadableVideoError
+from ..video.types import LONGEST_PATH, UnreadableVideoError
 from ..video.url import shown_address
 
 STANDARD_INPUT = "-"

@@ -15,6 +15,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import IO, cast
@@ -25,8 +26,16 @@ from ..printing import one_line, printable
 from ..processing.text_files import read_text
 from ..video.archives import MOST_HEADER_BYTES, TableReader, TarReader, check_packing
 from ..video.files import VIDEO_SUFFIXES, is_video_name
-from ..whole_files import full_disk_named, make_folder, new_folder, refuse_irregular, write_text_whole
-from .catalogue import DATASETS, FORMATS, MOST_CLIPS, DataFiles
+from ..whole_files import (
+    full_disk_named,
+    make_folder,
+    new_folder,
+    refuse_irregular,
+    refuse_link,
+    worked_in_alone,
+    write_text_whole,
+)
+from .catalogue import DATASETS, FORMATS, MOST_CLIPS, DataFiles, DataSet
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 # Videos are packed already; lists become a tenth of what they are.
@@ -65,21 +74,31 @@ def fetch_hub_copy(
         Where the videos and the lists are, as the readers and protocols take it.
 
     Raises:
-        ValueError: no copy is known, the folder has another one, or its videos or lists are not found; or an archive
-            in it is damaged, or would become larger than archives of videos do, as all together would.
+        ValueError: no copy is known, the folder has another one, another run is at work in it, or its videos or lists
+            are not found; or an archive in it is damaged, or would become larger than archives of videos do, as all
+            together would.
     """
     entry = DATASETS[dataset]
     repo_id = repo_id or next(iter(entry.hub_copies), None)
     if repo_id is None:
         raise ValueError(f"No copy of {entry.title} on the Hub is known. Name one with `repo_id`.")
     folder = Path(os.path.abspath(folder))  # of a relative one, the client takes `~` for the home folder
+    refuse_link(folder / "unpacked")
+    with worked_in_alone(make_folder(folder)):
+        places = _fetch(repo_id, folder)
+    return _find(repo_id, entry, places, annotations)
+
+
+def _fetch(repo_id: str, folder: Path) -> list[Path]:
+    """Fetch a copy and unpack its archives; gives the folders that have its files, and nothing else."""
     _refuse_other_copy(folder, repo_id)
     fetched = Path(snapshot_download(repo_id, repo_type="dataset", local_dir=folder / "fetched"))
-    archives = sorted(path for path in fetched.rglob("*") if path.name.endswith(ARCHIVE_ENDINGS) and path.is_file())
+    archives = sorted(path for path in fetched.rglob("*") if path.name.lower().endswith(ARCHIVE_ENDINGS))
+    archives = [path for path in archives if path.is_file()]
+    targets = [folder / "unpacked" / archive.relative_to(fetched) for archive in archives]
     most = max(LEAST_UNPACKED_BYTES, MOST_TIMES * sum(archive.stat().st_size for archive in archives))
     num_files = num_bytes = 0
-    for archive in archives:
-        target = folder / "unpacked" / archive.relative_to(fetched)
+    for archive, target in zip(archives, targets, strict=True):
         _unpack(archive, target)
         sizes = [path.stat().st_size if path.is_file() else 0 for path in target.rglob("*")]
         num_files, num_bytes = num_files + len(sizes), num_bytes + sum(sizes)
@@ -90,9 +109,17 @@ def fetch_hub_copy(
                 f"{num_bytes} bytes; of such archives, at most {MOST_CLIPS} of {most} bytes are unpacked. Are they of "
                 "videos?"
             )
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != NOTE_NAME]
-    places = Counter(path.parent.parent for path in files if is_video_name(path.name))
-    if not places:
+    return [fetched, *targets]
+
+
+def _find(
+    repo_id: str, entry: DataSet, places: Sequence[Path], annotations: str | os.PathLike[str] | None
+) -> DataFiles:
+    """Where the videos and lists of a copy are, in these folders."""
+    files = [path for place in places for path in place.rglob("*") if not _is_hidden(path.relative_to(place))]
+    files = [path for path in files if path.is_file()]
+    folders = Counter(path.parent.parent for path in files if is_video_name(path.name))
+    if not folders:
         endings = Counter(path.suffix for path in files).most_common(5)
         raise ValueError(
             f"{printable(repo_id)} has no videos ({', '.join(sorted(VIDEO_SUFFIXES))}), also not in its archives "
@@ -101,14 +128,19 @@ def fetch_hub_copy(
         )
     if annotations is None:
         pattern = FORMATS[entry.format].list_pattern
-        lists = sorted({path.parent for path in folder.rglob(pattern)}) if pattern else []
+        lists = sorted({path.parent for path in files if path.match(pattern)}) if pattern else []
         if not lists:
             raise ValueError(
                 f"{printable(repo_id)} has no official lists ({pattern}). Give the folder that has them with "
                 "`annotations`."
             )
         annotations = lists[0]
-    return DataFiles(root=places.most_common(1)[0][0], annotations=annotations)
+    return DataFiles(root=folders.most_common(1)[0][0], annotations=annotations)
+
+
+def _is_hidden(name: Path) -> bool:
+    """Whether it is what the client, or macOS in an archive, keeps beside the files of a copy."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
 
 
 def _refuse_other_copy(folder: Path, repo_id: str) -> None:
@@ -140,7 +172,7 @@ def _unpack(archive: Path, target: Path) -> None:
     with new_folder(target, replace=True) as folder:
         try:
             with full_disk_named(target):
-                (_unpack_zip if archive.name.endswith(".zip") else _unpack_tar)(archive, folder)
+                (_unpack_zip if archive.name.lower().endswith(".zip") else _unpack_tar)(archive, folder)
         except _DAMAGE as error:
             raise ValueError(
                 f"{printable(str(archive))} cannot be unpacked: {one_line(str(error), limit=500)}"

@@ -27,6 +27,7 @@ from PIL import Image
 from torch import nn
 
 from ..extras import import_extra
+from ..printing import printable
 from ..processing.processing_froster import FrosterProcessor
 from ..processing.same_inputs import pixel_values
 from ..whole_files import folder_for_results, refuse_results, written_whole
@@ -90,11 +91,16 @@ def explain_video(
 
     Raises:
         ResultExistsError: a picture of these methods is in `output_dir`.
+        TypeError: `candidate_labels` is a text.
         ValueError: an unknown method, or a link in the place of `output_dir`.
         VideoDecodeError: the video cannot be decoded.
     """
     if unknown := sorted(set(methods) - {"rollout", "gradient"}):
         raise ValueError(f"Unknown methods {unknown}; choose among 'rollout' and 'gradient'.")
+    if isinstance(candidate_labels, str):
+        raise TypeError(
+            f"`candidate_labels` is a text, {printable(repr(candidate_labels), limit=60)}; give a list of labels."
+        )
     labels = list(dict.fromkeys([label, *candidate_labels]))
     refuse_pictures(output_dir, methods, overwrite=overwrite)
     # Made before the work, which would be lost where it cannot be.

@@ -373,6 +373,9 @@ def _naming(name: str, backend: str) -> Iterator[None]:
         yield
     except UnreadableVideoError as error:
         raise VideoDecodeError(name, backend, str(error)) from None
+    except MemoryError as error:
+        # Python's own says nothing.
+        raise MemoryError(str(error) or f"{name!r} finds no room in memory") from error
     except SystemLacksError as error:
         raise unavailable_because(error) from error
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, BinaryIO
 
 from .stores import copy_path, fetch_file, is_address, refuse_unnamed
-from .types import UnreadableVideoError, VideoLimits, path_error
+from .types import LONGEST_PATH, UnreadableVideoError, VideoLimits, path_error
 from .url import WEB_POLICIES, WebPolicy, fetch_url, shown_address
 
 # Which addresses may be opened: a policy of the web, addresses that the caller names, or a list of these.
@@ -24,8 +24,6 @@ UrlPolicy = str | Sequence[str]
 
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
-# Paths have 4096 bytes at most; addresses with signatures may be longer.
-LONGEST_PATH = 16_384
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _READ_BYTES = 2**20
 _KINDS = (

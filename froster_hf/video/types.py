@@ -11,6 +11,8 @@ from numbers import Integral, Real
 from typing import Any, get_type_hints
 
 NO_SUCH_FILE = "there is no such file"
+# Paths have 4096 bytes at most; addresses with signatures may be longer.
+LONGEST_PATH = 16_384
 # What reads live sources, in a process that may open connections.
 LIVE_READER = "live"
 # Errors of opening a file that say nothing of the file, and Python's word for another one of the system.

@@ -23,7 +23,7 @@ from http import HTTPStatus
 from typing import Any, Literal, get_args
 from urllib.parse import quote, urljoin, urlsplit
 
-from .types import UnreadableVideoError, VideoLimits
+from .types import LONGEST_PATH, UnreadableVideoError, VideoLimits
 
 # Which URLs may be fetched; "http" allows both.
 WebPolicy = Literal["none", "https", "http"]
@@ -268,6 +268,11 @@ def _read_answer(response: http.client.HTTPResponse, url: str, limits: VideoLimi
     if response.status in _REDIRECTS:
         # http.client reads headers as Latin-1; quoting the bytes keeps what the server meant.
         location = (response.getheader("Location") or "").encode("latin-1")
+        if len(location) > LONGEST_PATH:
+            # Python keeps what it has taken apart of the last hundred.
+            raise UnreadableVideoError(
+                f"the server names an address of {len(location):,} characters; at most {LONGEST_PATH:,} are read"
+            )
         return urljoin(url, quote(location, safe=_UNQUOTED))
     if response.status != 200:
         raise UnreadableVideoError(f"the server answered {response.status} {_quoted(response.reason)}")

@@ -14,6 +14,7 @@ from froster_hf.data import hub_copies
 from froster_hf.data.hub_copies import _unpack
 from froster_hf.video import archives
 from froster_hf.video.archives import MOST_HEADER_BYTES
+from froster_hf.whole_files import worked_in_alone
 
 
 def member(name: str, content: bytes = b"video", **fields) -> tuple[tarfile.TarInfo, bytes]:
@@ -117,6 +118,33 @@ def test_archives_of_similar_names_are_unpacked_side_by_side(tmp_path, monkeypat
     monkeypatch.setattr(hub_copies, "snapshot_download", fetch)
     hub_copies.fetch_hub_copy("hmdb51", tmp_path, repo_id="a/b")
     assert files_of(tmp_path / "unpacked") == {"x/v.tar/h/wave/a.avi", "x-v.tar/h/run/c.avi"}
+
+
+def test_only_what_was_fetched_and_unpacked_whole_is_looked_through(tmp_path, monkeypatch):
+    def fetch(repo_id, *, repo_type, local_dir):
+        write_zip(local_dir / "V.ZIP", **{"lists__a_test_split1.txt": b""})
+        write_tar(local_dir / "w.tar", member("h/wave/a.avi"), member("__MACOSX/l/a_test_split1.txt"))
+        return str(local_dir)
+
+    (tmp_path / "fetched").mkdir()
+    # What a run that was killed has left, an archive that the copy has no more, and videos of the user's own.
+    for folder in ("unpacked/.unfinished-x/new/lists", "unpacked/old.tar/lists", "own/lists"):
+        (tmp_path / folder / "walk").mkdir(parents=True)
+        (tmp_path / folder / "a_test_split1.txt").touch()
+        for name in ("1.avi", "2.avi"):
+            (tmp_path / folder / "walk" / name).touch()
+    monkeypatch.setattr(hub_copies, "snapshot_download", fetch)
+    found = hub_copies.fetch_hub_copy("hmdb51", tmp_path, repo_id="a/b")
+    assert found.annotations == tmp_path / "unpacked" / "V.ZIP" / "lists"
+    assert found.root == tmp_path / "unpacked" / "w.tar" / "h"
+
+
+def test_a_copy_is_fetched_by_one_run_at_a_time_and_not_behind_a_link(tmp_path):
+    with worked_in_alone(tmp_path), pytest.raises(ValueError, match="Another run is at work in "):
+        hub_copies.fetch_hub_copy("hmdb51", tmp_path, repo_id="a/b")
+    (tmp_path / "unpacked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="is a link"):
+        hub_copies.fetch_hub_copy("hmdb51", tmp_path, repo_id="a/b")
 
 
 def test_two_copies_are_not_mixed_in_one_folder(tmp_path, monkeypatch):

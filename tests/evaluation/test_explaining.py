@@ -105,6 +105,14 @@ def test_pictures_of_more_pixels_than_are_drawn_are_refused(video, tmp_path, mon
     assert not (tmp_path / "maps").exists()
 
 
+def test_labels_as_one_text_are_refused(video, tmp_path):
+    """They would be its letters."""
+    with pytest.raises(TypeError, match="`candidate_labels` is a text, 'yoga'; give a list of labels"):
+        explain_video(
+            tiny_model(), tiny_processor(), video, label="golf", candidate_labels="yoga", output_dir=tmp_path
+        )
+
+
 def test_an_unknown_method_is_refused(video, tmp_path):
     with pytest.raises(ValueError, match="saliency"):
         explain_video(tiny_model(), tiny_processor(), video, label="a", output_dir=tmp_path, methods=["saliency"])

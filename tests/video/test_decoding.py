@@ -25,6 +25,7 @@ from froster_hf.video.backends import BACKENDS
 from froster_hf.video.decoding import (
     VideoDecodeError,
     VideoLimits,
+    _naming,
     decode_frames,
     probe_video,
     stream_frames,
@@ -1124,3 +1125,9 @@ def test_a_long_stream_holds_one_frame(tmp_path):
 
 def _resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_video_for_which_memory_is_lacking_is_named():
+    """Python's own error says nothing."""
+    with pytest.raises(MemoryError, match=r"'clip\.mp4' finds no room in memory"), _naming("clip.mp4", "pyav"):
+        raise MemoryError

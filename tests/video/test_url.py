@@ -294,6 +294,13 @@ def test_every_hop_is_checked(server, target, message):
         get(server, f"/to/{target}")
 
 
+def test_an_address_that_a_server_names_is_no_longer_than_one_that_is_given(server):
+    """Python keeps the last hundred in memory; folded over lines, each may have megabytes."""
+    server.location = "/" + "\r\n ".join(["a" * 60_000] * 3)
+    with pytest.raises(UnreadableVideoError, match=r"names an address of 180,0.. characters; at most 16,384 are"):
+        get(server, "/elsewhere")
+
+
 def test_https_does_not_lead_to_http():
     with pytest.raises(UnreadableVideoError, match="allow_urls is 'https'"):
         fetch_url("http://videos.test/clip.mp4", policy="https", limits=LIMITS, resolve=here)
@@ -465,7 +472,7 @@ def test_what_a_server_says_is_shown_without_control_characters_and_in_brief(ser
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("host", ["a" * 60_000, "a." * 30_000])
+@pytest.mark.parametrize("host", ["a" * 10_000, "a." * 5_000])
 def test_a_long_host_is_told_in_brief(server, host):
     def resolve(name, port):
         return here(name, port) if name == "videos.test" else public_addresses(name, port)
