@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from .archives import ARCHIVES
 from .backends import AUTO_BACKEND, IMAGE_READER, get_backend, resolve_backend
 from .client import DecodingProcess, decoding_process, unavailable_because
 from .further_pictures import further_pictures, joined_pictures
@@ -264,8 +265,11 @@ def decode_image_files(
 
 
 def _image_name(index: int, source: VideoSource) -> str:
+    if not isinstance(source, str | os.PathLike):
+        return f"frame {index}"
     # An address may bear an account, or a token in its query.
-    return os.path.basename(source_name(source)) if isinstance(source, str | os.PathLike) else f"frame {index}"
+    name = source_name(source)
+    return os.path.basename(name.partition("::")[0] if name.partition("://")[0] in ARCHIVES else name)
 
 
 def stream_frames(

@@ -20,7 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .geometry import Projector, check_fields, check_pixels, have_one_shape, read_position, square_size
-from .packets import INDEXED_CONTAINERS, ffmpeg_reason, main_stream
+from .packets import (
+    BEGIN_AT_KEY_FRAME,
+    INDEXED_CONTAINERS,
+    JOINED_CONTAINERS,
+    ffmpeg_reason,
+    from_key_frame,
+    main_stream,
+)
 from .types import UnreadableVideoError, VideoLimits
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "tcp", "udp", "rtp", "srt")
@@ -34,6 +41,8 @@ FORMATS_OF_ADDRESSES = ("hls", "rtsp", "sdp")
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 # A jump of the stream's clock beyond this is the clock's, not time that has passed.
 MAX_STEP_SECONDS = 10.0
+# Frames come so late at most, as decoders hold back 16; a clock that goes back further has begun again.
+MAX_LATE_SECONDS = 1.0
 # What waits for the caller.
 MAX_WAITING_BYTES = 64 * 2**20
 
@@ -181,15 +190,26 @@ def _timed(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
             began = now if began is None else began
             yield now - began, frame
         return
-    seconds = 0.0
+    seconds = last = 0.0
     # Of the last frame that had one: that of a camera's first may be unknown, and its clock begins anywhere.
     shown: float | None = None
+    # Of the latest one, which came at `last`: what comes late, as behind lost packets, sets no clock back.
+    latest: float | None = None
     for index, frame in enumerate(_decoded(container, stream)):
         step = 0.0 if frame.time is None or shown is None else frame.time - shown
+        ahead = 0.0 if frame.time is None or latest is None else frame.time - latest
         usual = float(1 / stream.average_rate) if stream.average_rate else 1 / 25
-        if index:
-            seconds += step if 0 < step <= MAX_STEP_SECONDS else usual
-        shown = shown if frame.time is None else frame.time
+        if 0 < ahead <= MAX_STEP_SECONDS and last + ahead > seconds:
+            seconds = last + ahead
+        elif 0 < step <= MAX_STEP_SECONDS:
+            seconds += step
+        elif index:
+            # One that comes late lies between the one before and the next.
+            seconds += usual / 2 if -MAX_LATE_SECONDS <= step < 0 else usual
+        if frame.time is not None:
+            shown = frame.time
+            if latest is None or not -MAX_LATE_SECONDS <= ahead <= 0:
+                latest, last = frame.time, seconds
         yield seconds, frame
 
 
@@ -198,7 +218,11 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
     av: Any = importlib.import_module("av")
     # What is damaged may look like something that no decoder knows.
     damaged = av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.NotImplementedError
-    for packet in container.demux(stream):
+    packets = container.demux(stream)
+    is_joined = container.format.name in (*JOINED_CONTAINERS, *FORMATS_OF_ADDRESSES)
+    if is_joined and stream.codec.canonical_name in BEGIN_AT_KEY_FRAME:
+        packets = from_key_frame(packets)
+    for packet in packets:
         with contextlib.suppress(*damaged):
             # Of one that is marked so, a part or all are remains of the picture before.
             yield from (frame for frame in packet.decode() if not frame.is_corrupt)

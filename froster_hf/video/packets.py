@@ -390,7 +390,7 @@ def demuxed(container: av.container.InputContainer, stream) -> Iterator[av.Packe
     else:
         packets = container.demux(stream)
     if container.format.name in JOINED_CONTAINERS and stream.codec.canonical_name in BEGIN_AT_KEY_FRAME:
-        packets = _from_key_frame(packets)
+        packets = from_key_frame(packets)
     if stream.codec.canonical_name in ("mpeg1video", "mpeg2video"):
         packets = _by_sequence(packets, stream)
     try:
@@ -412,7 +412,7 @@ def _of_one_codec(container: av.container.InputContainer, stream) -> Iterator[av
             )
 
 
-def _from_key_frame(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+def from_key_frame(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
     """The first key frame and what follows; of packets without one, the empty one at the end."""
     return itertools.dropwhile(lambda packet: packet.size > 0 and not packet.is_keyframe, packets)
 
@@ -513,7 +513,7 @@ def watched(packets: Iterator[av.Packet], stream) -> Iterator[av.Packet]:
     shown: list[av.VideoFrame] = []
     # Of H.265, whether the pictures before the last key frame are passed over, where one has come.
     passes: bool | None = None
-    for packet in packets if is_h265 else _from_key_frame(packets):
+    for packet in packets if is_h265 else from_key_frame(packets):
         if has_begun:
             leads = is_h265 and _holds_units(packet, stream, "8-9")
             failure = _failure(strict, packet)

@@ -7,6 +7,7 @@ import socket
 import struct
 import sys
 import time
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -439,6 +440,18 @@ def test_frames_at_addresses_are_read_where_the_caller_names_them():
     with pytest.raises(VideoDecodeError, match=r"'1\.png': .*allow_urls"):
         read_video(row, None)
     assert read_video(row, None, allow_urls="memory://frames")[0].unique().tolist() == [6]
+
+
+def test_a_damaged_frame_in_an_archive_is_one_error_that_names_it(tmp_path):
+    archive = tmp_path / "frames.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for number in range(3):
+            file.writestr(f"a/{number}.png", encoded("PNG")[: 100 if number == 1 else None])
+    addresses = [f"zip://a/{number}.png::file://{archive}" for number in range(3)]
+    with pytest.raises(VideoDecodeError, match=r"'1\.png': "):
+        decode_image_files(dict(enumerate(addresses)), allow_urls=addresses)
+    with pytest.raises(VideoDecodeError, match=r"'2\.png': "):
+        decode_image_files({0: "https://[::1]/a/2.png"}, allow_urls="https")
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])

@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -27,7 +28,7 @@ from froster_hf.video.decoding import decode_frames
 from froster_hf.video.live import LiveFrame, live_frames, rolling_windows
 from froster_hf.video.types import VideoDecodeError, VideoLimits
 from tests.fixtures.rtsp import rtp_packets, rtsp_camera
-from tests.fixtures.videos import VIDEO_KINDS, VideoKind, draw_frame, read_index, render_video
+from tests.fixtures.videos import VIDEO_KINDS, VideoKind, draw_frame, read_index, render_video, with_packets
 
 FRAME = torch.zeros(3, 4, 4, dtype=torch.uint8)
 
@@ -203,6 +204,42 @@ def test_pictures_that_are_marked_as_damaged_where_the_video_changes_are_passed_
             found += indices([frame])
     assert found[:36] == list(range(36))
     assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".ts", "mpeg4"), (".flv", "flv"), (".ts", "libx265")])
+def test_what_is_joined_in_the_middle_begins_at_a_key_frame_whatever_its_decoder_draws(tmp_path, suffix, codec):
+    options = {"x265-params": "keyint=12:bframes=3:open-gop=0:log-level=none"} if codec == "libx265" else {"g": "12"}
+    whole = render_video(tmp_path / f"whole{suffix}", VideoKind(suffix, codec, options, bit_rate=400_000))
+    joined = with_packets(whole, tmp_path / f"joined{suffix}", lambda packets: packets[5:])
+    found = []
+    for path in (whole, joined):
+        with tcp_source(path.read_bytes()) as address, contextlib.suppress(VideoDecodeError):
+            for frame in live_frames(address, interval_seconds=0.01, max_reconnects=0):
+                found += indices([frame])
+    assert found == [*range(40), *range(12, 40)]
+
+
+# In frames, of 25 per second: those of the stream, and those that have passed.
+@pytest.mark.parametrize(
+    ("times", "passed"),
+    [
+        ([0, 1, 4, 5, 3, 7, 8], [0, 1, 4, 5, 5.5, 7, 8]),
+        ([0, 1, 16, 2, 17, 3, 18], [0, 1, 16, 16.5, 17, 17.5, 18]),
+        ([0, 1, None, 3, 4], [0, 1, 2, 3, 4]),
+        ([None, 50, 51, 53], [0, 1, 2, 4]),
+        ([100, 101, 0, 1, 3, 102, 103], [0, 1, 2, 3, 5, 104, 105]),
+        ([0, 1, 1000, 1001, 0, 1], [0, 1, 2, 3, 4, 5]),
+        ([20, 21, 10, 11, 12, 13], [0, 1, 1.5, 2.5, 3.5, 4.5]),
+        ([7, 7, 7], [0, 1, 2]),
+    ],
+    ids=["late", "late in turns", "without a time", "first unknown", "again", "jumps", "set back", "one time"],
+)
+def test_frames_that_come_late_set_no_clock_back(monkeypatch, times, passed):
+    frames = [SimpleNamespace(time=None if time is None else time / 25) for time in times]
+    monkeypatch.setattr(live_reader, "_decoded", lambda container, stream: frames)
+    container = SimpleNamespace(format=SimpleNamespace(name="mpegts"))
+    found = [seconds for seconds, _ in live_reader._timed(container, SimpleNamespace(average_rate=25))]
+    assert found == pytest.approx([time / 25 for time in passed])
 
 
 def test_a_source_of_fields_of_h265_is_an_error(tmp_path):
