@@ -396,6 +396,11 @@ def _plan_new_labels(protocol: EvaluationProtocol, data: EvaluationData) -> Eval
     notes = []
     if data.label_splits:
         splits = [listed_labels(new, file, names_from="the data set's new labels") for file in data.label_splits]
+        if len(set(map(frozenset, splits))) < len(splits):
+            raise ValueError(
+                f"Two of {listing(data.label_splits)} list the same labels, which would count twice. Give each split "
+                "once."
+            )
     else:
         draws = [
             np.random.default_rng(split).permutation(len(new))[:size] for split in range(protocol.num_label_splits)

@@ -130,7 +130,7 @@ def _training(run: Run, base: str, clips: str) -> str:
     if "num_train_epochs" in arguments and "max_steps" not in arguments:
         steps += f" ({counted(arguments['num_train_epochs'], 'epoch')})"
     version = record.versions.get("froster-hf", "")
-    return f"Fine-tuned from {base} on {run.data_title}, {clips}: {steps}, with froster-hf {version}".strip() + "."
+    return f"Fine-tuned from {base} on {run.data_title}, {clips}: {steps}, with froster-hf {version:.60}".strip() + "."
 
 
 def _evaluation_note(run: Run) -> str:

@@ -217,6 +217,10 @@ def test_kinetics_600_tests_labels_that_are_not_in_kinetics_400(tmp_path):
     assert plan.notes == []
     assert all(np.isin(label_array(plan.table)[part.rows], part.columns).all() for part in plan.parts.values())
 
+    (tmp_path / "two.json").write_text(json.dumps(["D", "c"]))
+    with pytest.raises(ValueError, match=r"Two of .*one\.json.*two\.json.* list the same labels"):
+        plan_evaluation(protocol, listed)
+
     (tmp_path / "two.json").write_text(json.dumps(["d", "known"]))
     with pytest.raises(ValueError, match=r"new labels and .*two\.json do not name .* without 1 .*: known"):
         plan_evaluation(protocol, listed)
