@@ -107,9 +107,22 @@ class _Clips(torch.utils.data.Dataset):
     @property
     def values_per_frame(self) -> int:
         """Of all its pixels and colors."""
-        size = self._option("crop_size")
-        sides = [size, size] if isinstance(size, int) else [dict(size or {}).get(name) for name in ("height", "width")]
-        return 3 * math.prod(side or 0 for side in sides)
+        processor: Any = self.video_processor
+        return 3 * math.prod(processor.picture_size(**self.options) or (0, 0))
+
+    def check_for_model(self, config: Any, *, num_clips: int = 1) -> None:
+        """Refuse clips that a model does not see, or does not compute.
+
+        Args:
+            config: a [`FrosterConfig`].
+            num_clips: clips that are computed per video.
+
+        Raises:
+            ValueError: its frames have another size, or clips of so many are beyond what a model of its size computes.
+        """
+        processor: Any = self.video_processor
+        processor.refuse_other_pictures(config.vision_config.image_size, **self.options)
+        config.costs(self.frames_per_video // num_clips).check(num_clips=num_clips)
 
     def refuse_beyond_memory(self, *, batch_size: int, num_batches: int, advice: str, model_bytes: float = 0) -> None:
         """Raise where the videos that are in memory at one time do not fit into it.

@@ -545,7 +545,7 @@ def _predict(
     )
     backbone: Any = getattr(model, "froster", model)
     costs = backbone.config.costs(clips.frames_per_video // clips.num_clips)
-    costs.check(num_clips=clips.num_clips)
+    clips.check_for_model(backbone.config, num_clips=clips.num_clips)
     batch_size = min(speed.batch_size, costs.videos_at_once(clips.num_clips))
     number_bytes = getattr(torch, speed.precision).itemsize
     clips.refuse_beyond_memory(

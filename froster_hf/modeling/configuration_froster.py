@@ -492,6 +492,13 @@ class FrosterConfig(PreTrainedConfig):
             )
         if patch_size > image_size:
             raise ValueError(f"`vision_config.patch_size` is {patch_size}, more than the image_size {image_size}.")
+        # A tower that reads its padding is not causal, and has nothing to be told.
+        if not self.backbone_entry.pad_tokens and not getattr(self.text_config, "is_causal", True):
+            raise ValueError(
+                f"`text_config.is_causal` is {self.text_config.is_causal!r:.100}, but the text tower of "
+                f"`{self.backbone}` is causal; transformers reads the field by some kernels and not by others. Take "
+                "it out of config.json."
+            )
         if not self.backbone_entry.has_projections:
             widths = (
                 self.projection_dim,

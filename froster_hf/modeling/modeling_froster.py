@@ -177,13 +177,19 @@ class FrosterVideoClassificationOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-def check_clips(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
+def check_clips(pixels: torch.Tensor, config: CLIPVisionConfig, *, any_size: bool = False) -> None:
     """Refuse clips that are not floating point (B, T, 3, S, S), or have no frame.
+
+    Args:
+        pixels: the clips.
+        config: of the vision tower; SigLIP's does not look at the size itself.
+        any_size: whether frames may have another size than the tower's.
 
     Raises:
         ValueError: another shape or dtype.
     """
-    expected = f"(videos, frames, {config.num_channels}, {config.image_size}, {config.image_size})"
+    side = config.image_size
+    expected = f"(videos, frames, {config.num_channels}, {side}, {side})"
     if pixels.ndim != 5 or pixels.shape[2] != config.num_channels:
         hint = "Use the model's video processor, which gives this shape."
         if pixels.ndim == 5 and pixels.shape[-1] == config.num_channels:
@@ -191,6 +197,11 @@ def check_clips(pixels: torch.Tensor, config: CLIPVisionConfig) -> None:
         elif pixels.ndim == 4:
             hint = "For one video, add the batch dimension with `pixel_values_videos[None]`."
         raise ValueError(f"`pixel_values_videos` has shape {tuple(pixels.shape)}; expected {expected}. {hint}")
+    if not any_size and tuple(pixels.shape[3:]) != (side, side):
+        raise ValueError(
+            f"`pixel_values_videos` has shape {tuple(pixels.shape)}; expected {expected}. Use the model's video "
+            "processor, which gives this size, or have positions interpolated with `interpolate_pos_encoding=True`."
+        )
     if pixels.shape[1] == 0:
         raise ValueError(f"`pixel_values_videos` has shape {tuple(pixels.shape)}: clips without a frame.")
     if not pixels.is_floating_point():
@@ -619,7 +630,7 @@ class FrosterModel(FrosterPreTrainedModel):
         Raises:
             ValueError: another shape or dtype, or a frame count that the model is tied to otherwise.
         """
-        check_clips(pixel_values_videos, self.config.vision_config)
+        check_clips(pixel_values_videos, self.config.vision_config, any_size=interpolate_pos_encoding)
         if only_embeds and (parts := self._split_clips(pixel_values_videos, kwargs)):
             kwargs |= {"interpolate_pos_encoding": interpolate_pos_encoding, "only_embeds": True, "return_dict": True}
             outputs = [self.get_video_features(part, **kwargs) for part in parts]

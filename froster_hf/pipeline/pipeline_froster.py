@@ -507,7 +507,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         preprocess, _, _ = self._sanitize_parameters(num_frames=num_frames)
         video_processor = self.processor.video_processor
         found = {**self._preprocess_params, **preprocess}.get("num_frames", video_processor.num_frames)
-        most = MOST_BATCH_VALUES // (3 * video_processor.crop_size["height"] * video_processor.crop_size["width"])
+        most = MOST_BATCH_VALUES // (3 * self.model.config.vision_config.image_size**2)
         if found > most:
             raise ValueError(f"`num_frames` is {found}; a window of this checkpoint has at most {most} frames.")
         self.model.config.costs(found).check()
@@ -694,16 +694,11 @@ def _present(targets: Any, labels: Sequence[str]) -> torch.Tensor:
 
 
 def _check_sizes(config: Any, video_processor: Any) -> None:
-    """Refuse a processor that crops to another size than its model sees (both files say it), or to endless clips.
+    """Refuse a processor that makes frames of another size than its model sees (both files say it), or endless clips.
 
     Numbers of frames may differ: the processor's counts, and a model whose weights are tied to one refuses others.
     """
-    side, crop = config.vision_config.image_size, dict(video_processor.crop_size)
-    if video_processor.do_center_crop and (crop.get("height"), crop.get("width")) != (side, side):
-        raise ValueError(
-            f"The processor crops frames to {crop.get('height')} x {crop.get('width')} pixels, and the model sees "
-            f"{side} x {side}. Load the processor of this model's checkpoint, or set its `size` and `crop_size`."
-        )
+    video_processor.refuse_other_pictures(config.vision_config.image_size)
     num_clips = video_processor.num_views * video_processor.num_crops
     config.costs(video_processor.num_frames).check(num_clips=num_clips)
 

@@ -238,6 +238,37 @@ class FrosterVideoProcessor(BaseVideoProcessor):
                 "get the same answer"
             )
 
+    def picture_size(self, **given: Any) -> tuple[int, int] | None:
+        """Height and width of all frames that are handed on with these options; `None` where they go by the video."""
+        options = self._standardize_kwargs(**self._options(given))
+        if options["do_center_crop"] or options["cropping"] == "random":
+            size = options["crop_size"]
+        elif options["do_resize"]:
+            size = options["size"]
+        else:
+            return None
+        # Of several kinds of size, transformers takes the first of these.
+        goes_by_video = size.shortest_edge or (size.max_height and size.max_width)
+        return None if goes_by_video or not (size.height and size.width) else (size.height, size.width)
+
+    def refuse_other_pictures(self, side: int, **given: Any) -> None:
+        """Refuse options with which frames are, of any video, no squares of the size that a model sees.
+
+        Args:
+            side: pixels along each side of the model's frames.
+            given: options of a call.
+
+        Raises:
+            ValueError: names both sizes.
+        """
+        size = self.picture_size(**given)
+        if size != (side, side):
+            made = "of the shape of each video" if size is None else f"of {size[0]} x {size[1]} pixels"
+            raise ValueError(
+                f"The processor makes frames {made}, and the model sees {side} x {side}. Load the processor of this "
+                "model's checkpoint, or set its `size`, `crop_size`, `do_resize` and `do_center_crop`."
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """The options that a checkpoint stores: all but those that are the caller's."""
         return {name: value for name, value in super().to_dict().items() if name not in CALLERS_OPTIONS}

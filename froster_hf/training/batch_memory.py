@@ -82,9 +82,9 @@ def refuse_training_beyond_memory(
     num_frames = num_videos * clips.frames_per_video
     vision: Any = model.config.vision_config
     costs = model.config.costs(clips.frames_per_video)
-    costs.check()
+    clips.check_for_model(model.config)
     if teacher is not None:
-        teacher.model.config.costs(clips.frames_per_video).check()
+        clips.check_for_model(teacher.model.config)
     lengths = text_lengths.double()
     vision_layers = _kept_layers(model, "vision_model", vision, args)
     kept = costs.kept_numbers(vision_layers)
@@ -209,7 +209,7 @@ def refuse_evaluation_beyond_memory(
     """
     for part in clips.values() if isinstance(clips, Mapping) else [clips]:
         if isinstance(part, EvaluationClips):
-            model.config.costs(part.frames_per_video // part.num_clips).check(num_clips=part.num_clips)
+            part.check_for_model(model.config, num_clips=part.num_clips)
             num_scored = len(part.label_names or ()) or num_labels
             refuse_beyond_memory(
                 float(min(args.eval_batch_size, len(part)))

@@ -57,6 +57,13 @@ def test_a_model_that_was_moved_can_be_trained_afterwards(table, tmp_path, monke
     assert not any(parameter.is_inference() for parameter in model.parameters())
 
 
+def test_frames_of_another_size_than_the_model_sees_are_refused_before_a_video_is_read(table, tmp_path):
+    processor = tiny_processor(do_center_crop=False, size={"height": 512, "width": 512})
+    with pytest.raises(ValueError, match="makes frames of 512 x 512 pixels, and the model sees 32 x 32"):
+        predict(tiny_model(), table, processor=processor, output_dir=tmp_path, **OPTIONS)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_rerun_computes_nothing(table, logits, tmp_path):
     first, _ = predict(tiny_model(), table, processor=tiny_processor(), output_dir=tmp_path, **OPTIONS)
     model = tiny_model()

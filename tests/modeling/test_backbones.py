@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CONFIG_MAPPING, AutoProcessor, Siglip2Config, SiglipModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoProcessor, Siglip2Config, SiglipModel
 
-from froster_hf import FrosterForVideoClassification, FrosterModel
+from froster_hf import FrosterConfig, FrosterForVideoClassification, FrosterModel
 from froster_hf.modeling.tables_froster import BACKBONES, TEMPORAL_MODULES, TEMPORAL_POOLINGS
 from froster_hf.processing.processing_froster import FrosterProcessor
 from tests.fixtures.dual_encoders import LABELS, SIZE, TEXT_LENGTH, WIDTH, tiny_dual_encoder, tiny_pixels
@@ -211,6 +211,32 @@ def test_a_folder_works_as_remote_code_without_the_package(backbone, dual_encode
 @pytest.fixture(scope="module")
 def siglip(dual_encoder_of):
     return dual_encoder_of("siglip")
+
+
+@pytest.mark.parametrize("module", ["none", "joint"])
+@pytest.mark.parametrize("size", [(16, 16), (33, 33), (47, 47), (16, 64), (48, 48)])
+def test_frames_of_another_size_are_refused_before_anything_is_computed(dual_encoder, monkeypatch, module, size):
+    model = build(dual_encoder, temporal_module=module, num_frames=2)
+    clips = torch.randn(1, 2, 3, *size)
+    with torch.no_grad():
+        assert model.get_video_features(clips, interpolate_pos_encoding=True).video_embeds.shape == (1, WIDTH)
+    monkeypatch.setattr(model.vision_model, "forward", None)
+    for embed in (model.get_video_features, lambda given: model(given, text_embeds=torch.ones(1, WIDTH))):
+        with pytest.raises(ValueError, match=rf"has shape \(1, 2, 3, {size[0]}, {size[1]}\); expected .* 32, 32"):
+            embed(clips)
+
+
+def test_a_text_tower_that_is_said_not_to_be_causal_is_refused(backbone, dual_encoder):
+    own = AutoConfig.from_pretrained(dual_encoder)
+    fields = own.to_dict()
+    for is_causal in (False, None, True):
+        fields["text_config"]["is_causal"] = is_causal
+        config = type(own).from_dict(fields)
+        if is_causal or backbone == "siglip":
+            FrosterConfig.from_dual_encoder_config(config)
+            continue
+        with pytest.raises(ValueError, match=f"`text_config.is_causal` is {is_causal}, but the text tower of"):
+            FrosterConfig.from_dual_encoder_config(config)
 
 
 def test_texts_that_siglip_would_misread_are_refused(siglip):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch._dynamo.testing import CompileCounter
 from transformers import (
+    AutoModel,
     CLIPModel,
     CLIPProcessor,
     VideoClassificationPipeline,
@@ -24,7 +25,9 @@ from froster_hf.modeling import modeling_froster
 from froster_hf.pipeline.pipeline_froster import ZeroShotVideoClassificationPipeline
 from froster_hf.pipeline.scoring_froster import NONE_OF_THESE, Scoring, rank
 from froster_hf.processing import processing_froster
+from froster_hf.processing.processing_froster import FrosterProcessor
 from froster_hf.video.decoding import VideoDecodeError
+from tests.fixtures.dual_encoders import save_dual_encoder
 from tests.fixtures.forks import run_python
 from tests.fixtures.real_videos import REAL_VIDEOS
 from tests.fixtures.tiny import save_tiny_clip, tiny_model, tiny_processor, tiny_tower_options
@@ -42,6 +45,13 @@ def classify() -> ZeroShotVideoClassificationPipeline:
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory):
     return save_tiny_clip(tmp_path_factory.mktemp("clip"), seed=3)
+
+
+@pytest.fixture(scope="module", params=["clip", "metaclip_2", "siglip"])
+def encoder_folder(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    save_dual_encoder(request.param, folder)
+    return folder
 
 
 def scores(answers) -> dict[str, float]:
@@ -534,8 +544,49 @@ def test_a_processor_that_crops_to_another_size_than_the_model_sees_is_refused_a
     processor = tiny_processor()
     side = tiny_model().config.vision_config.image_size
     processor.video_processor.crop_size = {"height": side + 8, "width": side + 8}
-    with pytest.raises(ValueError, match=f"crops frames to {side + 8} x {side + 8} pixels, and the model sees {side}"):
+    with pytest.raises(ValueError, match=f"frames of {side + 8} x {side + 8} pixels, and the model sees {side}"):
         pipeline("zero-shot-video-classification", model=tiny_model(), processor=processor)
+
+
+@pytest.mark.parametrize(
+    ("options", "made"),
+    [
+        ({"do_center_crop": False, "size": {"height": 512, "width": 512}}, "512 x 512 pixels"),
+        ({"do_center_crop": False, "size": {"height": 47, "width": 47}}, "47 x 47 pixels"),
+        ({"do_center_crop": False, "size": {"height": 16, "width": 64}}, "16 x 64 pixels"),
+        ({"do_center_crop": False, "size": {"shortest_edge": 32}}, "the shape of each video"),
+        ({"do_center_crop": False, "size": {"max_height": 32, "max_width": 32}}, "the shape of each video"),
+        ({"do_center_crop": False, "do_resize": False}, "the shape of each video"),
+        ({"do_center_crop": True, "size": {"height": 32, "width": 32}, "crop_size": 16}, "16 x 16 pixels"),
+        ({"cropping": "random", "do_center_crop": False, "crop_size": 48}, "48 x 48 pixels"),
+    ],
+    ids=str,
+)
+def test_a_processor_that_makes_frames_of_another_size_is_refused_for_every_backbone(encoder_folder, options, made):
+    processor = FrosterProcessor.from_dual_encoder(encoder_folder, video_options=options)
+    with pytest.raises(ValueError, match=f"makes frames of {made}, and the model sees 32 x 32"):
+        pipeline(
+            "zero-shot-video-classification", model=AutoModel.from_pretrained(encoder_folder), processor=processor
+        )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"do_center_crop": False, "size": {"height": 32, "width": 32}, "crop_size": {"height": 224, "width": 224}},
+        {"do_center_crop": True, "do_resize": False, "crop_size": {"height": 32, "width": 32}},
+        {"do_center_crop": True, "size": {"shortest_edge": 40, "longest_edge": 90}, "crop_size": 32},
+        {"cropping": "random", "crop_size": 32, "seed": 0},
+    ],
+    ids=str,
+)
+def test_every_way_to_the_size_that_the_model_sees_is_taken(encoder_folder, options):
+    processor = FrosterProcessor.from_dual_encoder(encoder_folder, video_options={"num_frames": 2, **options})
+    classify = pipeline(
+        "zero-shot-video-classification", model=AutoModel.from_pretrained(encoder_folder), processor=processor
+    )
+    assert len(classify(np.zeros((3, 40, 56, 3), np.uint8), ["a", "b"], templates="{}")) == 2
 
 
 def test_the_processor_decides_how_many_frames_are_read():

@@ -211,6 +211,14 @@ def test_clips_beyond_what_a_model_of_its_size_computes_are_refused(tmp_path, vi
         make_trainer(tmp_path, video_table, **fields)
 
 
+@pytest.mark.parametrize("options", ["train_video_options", "eval_video_options"])
+def test_clips_of_frames_of_another_size_than_the_model_sees_are_refused(tmp_path, video_table, options):
+    fields = {"cropping": "center", "do_center_crop": False, "size": {"height": 512, "width": 512}}
+    with pytest.raises(ValueError, match="makes frames of 512 x 512 pixels, and the model sees 32 x 32"):
+        make_trainer(tmp_path, video_table, **{options: fields})
+    assert make_trainer(tmp_path, video_table, **{options: fields | {"size": {"height": 32, "width": 32}}})
+
+
 def test_a_teacher_that_cannot_bear_the_students_clips_is_refused(tmp_path, video_table):
     """It may be a stranger's, checked for its own few frames."""
     teacher = FrozenTeacher.from_student(tiny_model())
