@@ -252,15 +252,21 @@ class FrosterVideoProcessor(BaseVideoProcessor):
         return None if goes_by_video or not (size.height and size.width) else (size.height, size.width)
 
     def refuse_other_pictures(self, side: int, **given: Any) -> None:
-        """Refuse options with which frames are, of any video, no squares of the size that a model sees.
+        """Refuse options with which frames are, of any video, no squares of the size that a model sees, and a file
+        that has a clip be all frames of a video, however many these are.
 
         Args:
             side: pixels along each side of the model's frames.
             given: options of a call.
 
         Raises:
-            ValueError: names both sizes.
+            ValueError: names both sizes, or the option.
         """
+        if not self.do_sample_frames and "do_sample_frames" not in given:
+            raise ValueError(
+                "The processor takes all frames of each video (its `do_sample_frames` is false), and a model computes "
+                "a number that is known before. Set `do_sample_frames` to true in its file."
+            )
         size = self.picture_size(**given)
         if size != (side, side):
             made = "of the shape of each video" if size is None else f"of {size[0]} x {size[1]} pixels"
@@ -606,18 +612,23 @@ def _largest_side(options: Mapping[str, Any]) -> int:
 
 
 def _refuse_long_frames(video: Any, frames: torch.Tensor, options: Mapping[str, Any]) -> None:
-    """Frames a pixel high and a million wide, of which the short side is enlarged."""
+    """Frames a pixel high and a million wide, of which the short side is enlarged; or many that a crop fills up."""
     short_side = _largest_side(options)
     height, width = frames.shape[-2:]
     long_side = short_side * max(height, width) // min(height, width)
-    values = frames.shape[0] * 3 * short_side * max(short_side, long_side)
+    made, becomes = short_side * max(short_side, long_side), f"resized to a short side of {short_side}"
     allowed = MAX_VALUES if long_side <= MAX_ASPECT * short_side else MAX_LONG_VALUES
-    if options["do_resize"] and values > max(allowed, frames.numel()):
+    if not options["do_resize"]:
+        crops = options["do_center_crop"] or options["cropping"] == "random"
+        made = max(height, short_side) * max(width, short_side) if crops else 0
+        becomes = f"filled up to {short_side}"
+    values = frames.shape[0] * 3 * made
+    if values > max(allowed, frames.numel()):
         raise _unreadable(
             video,
             "the video processor",
-            f"{frames.shape[0]} frames of {width} x {height} pixels, resized to a short side of {short_side}, have "
-            f"{values} values; at most {allowed} are computed",
+            f"{frames.shape[0]} frames of {width} x {height} pixels, {becomes}, have {values} values; at most "
+            f"{allowed} are computed",
         )
 
 

@@ -548,6 +548,15 @@ def test_a_processor_that_crops_to_another_size_than_the_model_sees_is_refused_a
         pipeline("zero-shot-video-classification", model=tiny_model(), processor=processor)
 
 
+def test_a_processor_that_takes_all_frames_of_a_video_is_refused():
+    processor = tiny_processor()
+    processor.video_processor.do_sample_frames = False
+    with pytest.raises(
+        ValueError, match=r"takes all frames of each video .*Set `do_sample_frames` to true in its file"
+    ):
+        pipeline("zero-shot-video-classification", model=tiny_model(), processor=processor)
+
+
 @pytest.mark.parametrize(
     ("options", "made"),
     [

@@ -236,6 +236,16 @@ def test_a_frame_that_would_be_enlarged_without_bound_is_refused(height, width):
         pixels(FrosterVideoProcessor(num_frames=4), video)
 
 
+def test_many_frames_that_a_crop_would_fill_up_are_refused():
+    """A video of 100 kB may have thousands that are a few pixels wide."""
+    video, options = np.zeros((4000, 16, 16, 3), dtype=np.uint8), {"do_sample_frames": False, "do_resize": False}
+    with pytest.raises(
+        VideoDecodeError, match="4000 frames of 16 x 16 pixels, filled up to 224, have 602112000 values"
+    ):
+        pixels(FrosterVideoProcessor(), video, **options)
+    assert pixels(FrosterVideoProcessor(), video[:4], **options).shape == (1, 4, 3, 224, 224)
+
+
 def test_a_panorama_is_taken():
     assert pixels(FrosterVideoProcessor(num_frames=4), np.zeros((4, 20, 600, 3), dtype=np.uint8)).shape[-1] == 224
 
