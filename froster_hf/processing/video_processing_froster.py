@@ -606,15 +606,20 @@ def _refuse_scaled_floats(frames: torch.Tensor, do_rescale: bool) -> None:
 
 
 def _largest_side(options: Mapping[str, Any]) -> int:
-    return max(
-        (side for name in ("size", "crop_size") for side in dict(options[name] or {}).values() if side), default=1
-    )
+    sides = [side for name in ("size", "crop_size") for side in dict(options[name] or {}).values() if side]
+    return max([*sides, *(options["short_side_range"] or ())], default=1)
 
 
 def _refuse_long_frames(video: Any, frames: torch.Tensor, options: Mapping[str, Any]) -> None:
     """Frames a pixel high and a million wide, of which the short side is enlarged; or many that a crop fills up."""
     short_side = _largest_side(options)
     height, width = frames.shape[-2:]
+    # The long side becomes as long as this: of a line, nothing is left.
+    longest = options["size"] and (options["size"].longest_edge or options["size"].max_height)
+    if options["do_resize"] and longest and longest * min(height, width) < max(height, width):
+        raise _unreadable(
+            video, "the video processor", f"nothing is left of {width} x {height} pixels, resized to {longest} at most"
+        )
     long_side = short_side * max(height, width) // min(height, width)
     made, becomes = short_side * max(short_side, long_side), f"resized to a short side of {short_side}"
     allowed = MAX_VALUES if long_side <= MAX_ASPECT * short_side else MAX_LONG_VALUES

@@ -38,7 +38,8 @@ END = """\
 What differs between them is looked after:
 
 - **Pixels.** Size, mean, standard deviation and interpolation are those of the checkpoint's image processor. SigLIP
-  does not crop: it scales both sides to the square.
+  does not crop: it scales both sides to the square. A processor that makes frames of another size than the model sees
+  is refused when both are loaded.
 - **Texts.** CLIP's and MetaCLIP 2's text towers are causal and read at the end token, so texts are trimmed to what
   counts. SigLIP's tower reads its padding: the processor pads every text to its 64 tokens, refuses longer ones, and
   the model refuses texts of another length. MetaCLIP 2 and SigLIP 2 have multilingual tokenizers: labels may be in any

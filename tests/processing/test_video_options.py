@@ -236,6 +236,20 @@ def test_a_frame_that_would_be_enlarged_without_bound_is_refused(height, width):
         pixels(FrosterVideoProcessor(num_frames=4), video)
 
 
+def test_a_frame_of_which_nothing_would_be_left_is_refused():
+    size = {"shortest_edge": 32, "longest_edge": 32}
+    video = np.zeros((4, 16, 4096, 3), dtype=np.uint8)
+    with pytest.raises(VideoDecodeError, match="nothing is left of 4096 x 16 pixels, resized to 32 at most"):
+        pixels(FrosterVideoProcessor(num_frames=4, size=size), video)
+    assert pixels(FrosterVideoProcessor(num_frames=4, size=size, crop_size=32), video[..., :500, :]).shape[-1] == 32
+
+
+def test_short_sides_of_random_crops_count():
+    processor = small_processor(num_frames=4, cropping="random", short_side_range=[600, 600])
+    with pytest.raises(VideoDecodeError, match="4096 x 16 pixels, resized to a short side of 600"):
+        pixels(processor, np.zeros((4, 16, 4096, 3), dtype=np.uint8), seed=1)
+
+
 def test_many_frames_that_a_crop_would_fill_up_are_refused():
     """A video of 100 kB may have thousands that are a few pixels wide."""
     video, options = np.zeros((4000, 16, 16, 3), dtype=np.uint8), {"do_sample_frames": False, "do_resize": False}

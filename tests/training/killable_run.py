@@ -34,6 +34,12 @@ CONTEXT.set_forkserver_preload([__name__])
 class NoiseProcessor:
     """Clips that are a function of the sample's seed alone, in place of decoded ones."""
 
+    def refuse_other_pictures(self, side: int, **options) -> None:
+        assert side == SIZE
+
+    def picture_size(self, **options) -> tuple[int, int]:
+        return SIZE, SIZE
+
     def __call__(self, video, *, seed: int, **options) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed)
         return {"pixel_values_videos": torch.randn(1, NUM_FRAMES, 3, SIZE, SIZE, generator=generator)}
