@@ -241,7 +241,7 @@ class FrosterVideoProcessor(BaseVideoProcessor):
     def picture_size(self, **given: Any) -> tuple[int, int] | None:
         """Height and width of all frames that are handed on with these options; `None` where they go by the video."""
         options = self._standardize_kwargs(**self._options(given))
-        if options["do_center_crop"] or options["cropping"] == "random":
+        if _crops(options):
             size = options["crop_size"]
         elif options["do_resize"]:
             size = options["size"]
@@ -605,6 +605,10 @@ def _refuse_scaled_floats(frames: torch.Tensor, do_rescale: bool) -> None:
         )
 
 
+def _crops(options: Mapping[str, Any]) -> bool:
+    return options["do_center_crop"] or options["cropping"] == "random"
+
+
 def _largest_side(options: Mapping[str, Any]) -> int:
     sides = [side for name in ("size", "crop_size") for side in dict(options[name] or {}).values() if side]
     return max([*sides, *(options["short_side_range"] or ())], default=1)
@@ -621,12 +625,13 @@ def _refuse_long_frames(video: Any, frames: torch.Tensor, options: Mapping[str, 
             video, "the video processor", f"nothing is left of {width} x {height} pixels, resized to {longest} at most"
         )
     long_side = short_side * max(height, width) // min(height, width)
-    made, becomes = short_side * max(short_side, long_side), f"resized to a short side of {short_side}"
     allowed = MAX_VALUES if long_side <= MAX_ASPECT * short_side else MAX_LONG_VALUES
-    if not options["do_resize"]:
-        crops = options["do_center_crop"] or options["cropping"] == "random"
-        made = max(height, short_side) * max(width, short_side) if crops else 0
-        becomes = f"filled up to {short_side}"
+    if options["do_resize"]:
+        made, becomes = short_side * max(short_side, long_side), f"resized to a short side of {short_side}"
+    elif _crops(options):
+        made, becomes = max(height, short_side) * max(width, short_side), f"filled up to {short_side}"
+    else:
+        return
     values = frames.shape[0] * 3 * made
     if values > max(allowed, frames.numel()):
         raise _unreadable(
